@@ -1,0 +1,1 @@
+"""The order of a run's steps, and the command line."""

@@ -1,0 +1,198 @@
+"""What orchestrator and workers write for each other: run record, lease, orders, statuses."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from run_store.histogram import Histogram
+
+
+class Message(BaseModel):
+    """Base of all messages; unknown keys of a newer writer are ignored."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+class Line(Message):
+    """A value that moves in a straight line over a phase."""
+
+    start: float
+    end: float
+
+    def at(self, share: float) -> float:
+        """Return the value when `share` (0 to 1) of the phase is over."""
+        return self.start + (self.end - self.start) * min(max(share, 0.0), 1.0)
+
+
+class PhaseRef(Message):
+    """Which phase: its place in the scenario (from 0), its name and kind."""
+
+    index: int
+    name: str
+    kind: str
+
+
+class Order(Message):
+    """What all workers of an attempt do from one instant on.
+
+    Connection `c` is worker `slots[c % len(slots)]`'s; a slot whose worker is lost is empty.
+    Which worker makes which edit follows from this alone (see `schedule`).
+    """
+
+    number: int
+    attempt: int
+    action: Literal["run", "stop"]
+    starts_at_us: int
+    duration_s: float = 0.0
+    phase: PhaseRef | None = None
+    connections: Line = Line(start=0, end=0)
+    edits_per_s: Line = Line(start=0, end=0)
+    slots: list[str] = []
+    first_edit: int = 0
+    document_edits: dict[int, int] = {}
+    relay_samplers: list[str] = []
+    drop_share: float = 0.0
+    check_replicas: bool = False
+    reason: str = ""
+
+
+class Lease(Message):
+    """A counter that the orchestrator keeps raising while it lives.
+
+    Its age is measured by each agent on its own monotonic clock.
+    """
+
+    counter: int
+    every_s: float
+    expires_after_s: float
+
+
+class Counts(Message):
+    """Sums since the agent started, for the live display."""
+
+    edits_offered: int = 0
+    edits_completed: int = 0
+    edits_failed: int = 0
+    edits_missed: int = 0
+    deliveries: float = 0
+    drops: int = 0
+    connect_failures: int = 0
+
+
+class Vitals(Message):
+    """The worker's state at this heartbeat."""
+
+    connections_target: int = 0
+    connections_open: int = 0
+    connections_synced: int = 0
+    lateness_p99_ms: float = 0.0
+    cpu_percent: float = 0.0
+    memory_mb: float = 0.0
+    browser_memory_mb: float = 0.0
+    clock_offset_ms: float | None = None
+    clock_error_ms: float | None = None
+    relay_memory_mb: float | None = None
+    relay_connections: int | None = None
+    spool_mb: float = 0.0
+
+
+class PhaseDone(Message):
+    """This worker has done a phase's order, and shipped all of its samples.
+
+    `parts` names the last part's number for each kind: parts are numbered from 1 without
+    gaps, so a missing one can be seen.
+    """
+
+    phase: str
+    order: int
+    parts: dict[str, int] = {}
+
+
+class Status(Message):
+    """A worker's heartbeat, rewritten every second or two."""
+
+    worker: str
+    attempt: int
+    beat: int
+    at_us: int
+    state: Literal["starting", "ready", "running", "stopping", "stopped", "failed"]
+    order: int = 0
+    phase: str = ""
+    message: str = ""
+    counts: Counts = Counts()
+    vitals: Vitals = Vitals()
+    errors: dict[str, int] = {}
+    acknowledgement: Histogram = Histogram()
+    delivery: Histogram = Histogram()
+    parts: dict[str, dict[str, int]] = {}
+    done: list[PhaseDone] = []
+    versions: dict[str, str] = {}
+    host: dict[str, str | int | float] = {}
+    unshipped: dict[str, int] = {}
+
+
+class LostWorker(Message):
+    """A worker that stopped answering: when it was last heard, and what went with it."""
+
+    worker: str
+    phase: str
+    last_seen_us: int
+    noticed_us: int
+    connections: int
+    reason: str = ""
+
+
+class PhaseRecord(Message):
+    """A phase is complete: when it ran, in which attempt, and what is known of its parts."""
+
+    phase: PhaseRef
+    label: str
+    attempt: int
+    order: int
+    started_us: int
+    ended_us: int
+    planned_s: float
+    connections: Line
+    edits_per_s: Line
+    edits_planned: int
+    first_edit: int
+    document_edits_after: dict[int, int] = {}
+    slots: list[str] = []
+    parts: dict[str, dict[str, int]] = {}
+    lost: list[LostWorker] = []
+    stopped_early: str = ""
+
+
+class Attempt(Message):
+    """One try at the run: the first, or a retry."""
+
+    number: int
+    started_us: int
+    ended_us: int | None = None
+    workers: list[str] = []
+    first_phase: int = 0
+    error: str = ""
+
+
+class RunRecord(Message):
+    """`run.json`: what this run is, and how far it came."""
+
+    run_id: str
+    scenario: dict[str, Any]
+    relay_url: str
+    has_metrics: bool = True
+    fleet: str
+    created_us: int
+    ended_us: int | None = None
+    state: Literal["running", "reported", "failed", "stopped"] = "running"
+    attempts: list[Attempt] = []
+    versions: dict[str, str] = {}
+    estimate_usd: float | None = None
+    actual_usd: float | None = None
+    asked_of_cloud: list[dict[str, Any]] = []
+    problems: list[str] = []
+    verdict: str = ""
+    validity: str = ""
+    stop_requested: str = ""

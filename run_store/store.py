@@ -1,0 +1,260 @@
+"""A small S3 client for one store: a bucket and a prefix in it.
+
+A missing key is None. Everything else that goes wrong is a StoreError that says which bucket,
+what it answered, and what to look at.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+from urllib.parse import urlsplit
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+from run_store.errors import StoreError, UsageError
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+M = TypeVar("M", bound=BaseModel)
+_MISSING = {"404", "NoSuchKey", "NotFound"}
+_DENIED = {"403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken"}
+
+
+class StoreAddress(BaseModel):
+    """Where a store is and how to get in. Secrets are masked in every repr.
+
+    Without keys, boto3's usual chain is asked (environment, profile, instance role). `model_dump`
+    masks too; `to_file` is the one way by which secrets leave, into a 0600 file.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    bucket: str = Field(min_length=3)
+    prefix: str = ""
+    endpoint_url: str | None = None
+    region: str | None = None
+    access_key: SecretStr | None = None
+    secret_key: SecretStr | None = None
+    session_token: SecretStr | None = None
+    expires_at: float | None = None
+
+    @classmethod
+    def from_url(cls, url: str) -> Self:
+        """Read `s3://bucket/prefix`; endpoint and keys come from the usual AWS places.
+
+        Raises UsageError for anything else.
+        """
+        parts = urlsplit(url)
+        if parts.scheme != "s3" or len(parts.netloc) < 3:  # noqa: PLR2004 - S3's shortest name
+            raise UsageError(
+                f"{url!r} is not a store.", hint="Write s3://bucket or s3://bucket/prefix."
+            )
+        prefix = parts.path.strip("/")
+        endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+        return cls(
+            bucket=parts.netloc, prefix=f"{prefix}/" if prefix else "", endpoint_url=endpoint
+        )
+
+    @property
+    def url(self) -> str:
+        """`s3://bucket/prefix`, for people and logs."""
+        return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
+
+    def to_file(self, path: Path) -> None:
+        """Write the address with its secrets to a file that only its owner can read."""
+        plain = self.model_dump()
+        for key, value in plain.items():
+            if isinstance(value, SecretStr):
+                plain[key] = value.get_secret_value()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = path.with_name(f".{path.name}.{os.getpid()}")
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            json.dump(plain, file)
+        draft.replace(path)
+
+    @classmethod
+    def from_file(cls, path: Path) -> Self:
+        """Read what `to_file` wrote."""
+        return cls.model_validate_json(path.read_text(encoding="utf-8"))
+
+    def secrets(self) -> tuple[str, str, str] | None:
+        """Return access key, secret key and session token (or ""), if this address has its own."""
+        if self.access_key is None or self.secret_key is None:
+            return None
+        token = self.session_token.get_secret_value() if self.session_token else ""
+        return self.access_key.get_secret_value(), self.secret_key.get_secret_value(), token
+
+
+class Store:
+    """Objects under one address. Safe to use from several threads."""
+
+    def __init__(self, address: StoreAddress, *, timeout_s: float = 10.0, tries: int = 3) -> None:
+        self.address = address
+        secrets = address.secrets()
+        keys: dict[str, Any] = {}
+        if secrets:
+            keys = {
+                "aws_access_key_id": secrets[0],
+                "aws_secret_access_key": secrets[1],
+                "aws_session_token": secrets[2] or None,
+            }
+        try:
+            self._client: S3Client = boto3.session.Session().client(
+                "s3",
+                endpoint_url=address.endpoint_url,
+                region_name=address.region or (None if not address.endpoint_url else "us-east-1"),
+                config=Config(
+                    connect_timeout=timeout_s,
+                    read_timeout=timeout_s,
+                    retries={"total_max_attempts": tries, "mode": "standard"},
+                    s3={"addressing_style": "path"} if address.endpoint_url else {},
+                    max_pool_connections=16,
+                    # Not every S3 server knows the newer default checksums.
+                    request_checksum_calculation="when_required",
+                    response_checksum_validation="when_required",
+                ),
+                **keys,
+            )
+        except (BotoCoreError, ValueError) as error:
+            raise StoreError(f"The store {address.url} cannot be used: {error}.") from None
+
+    def __repr__(self) -> str:
+        return f"Store({self.address.url})"
+
+    def check(self) -> None:
+        """Raise StoreError unless the bucket is there and lets us list, write and delete."""
+        key = f".check-{os.getpid()}-{os.urandom(4).hex()}"
+        self.keys(key)
+        self.put(key, b"")
+        self.delete(key)
+
+    def create_bucket(self) -> None:
+        """Make the bucket if it is not there (used for local stores only)."""
+        with self._errors("create"):
+            self._client.create_bucket(Bucket=self.address.bucket)
+
+    def put(self, key: str, body: bytes, *, content_type: str = "application/octet-stream") -> None:
+        """Write one object, whole."""
+        with self._errors(key):
+            self._client.put_object(
+                Bucket=self.address.bucket,
+                Key=self.address.prefix + key,
+                Body=body,
+                ContentType=content_type,
+            )
+
+    def put_file(self, key: str, path: Path) -> None:
+        """Write one object from a file, in one request."""
+        with self._errors(key), path.open("rb") as body:
+            self._client.put_object(
+                Bucket=self.address.bucket, Key=self.address.prefix + key, Body=body
+            )
+
+    def put_message(self, key: str, message: BaseModel) -> None:
+        """Write a message as JSON."""
+        self.put(key, message.model_dump_json().encode(), content_type="application/json")
+
+    def get(self, key: str) -> bytes | None:
+        """Return an object's bytes; None if there is no such key."""
+        with self._errors(key):
+            try:
+                answer = self._client.get_object(
+                    Bucket=self.address.bucket, Key=self.address.prefix + key
+                )
+                return answer["Body"].read()
+            except ClientError as error:
+                if error.response["Error"]["Code"] in _MISSING:
+                    return None
+                raise
+
+    def get_message(self, key: str, kind: type[M]) -> M | None:
+        """Return a message; None if there is no such key.
+
+        Raises StoreError if what stands there is no such message.
+        """
+        body = self.get(key)
+        if body is None:
+            return None
+        try:
+            return kind.model_validate_json(body)
+        except ValueError as error:
+            raise StoreError(
+                f"{self.address.url}/{key} is not a {kind.__name__}: {error}"
+            ) from None
+
+    def keys(self, prefix: str) -> list[str]:
+        """Return all keys under a prefix, in order."""
+        return [key for key, _ in self.list_sizes(prefix)]
+
+    def list_sizes(self, prefix: str) -> list[tuple[str, int]]:
+        """Return all keys under a prefix with their sizes in bytes, in the order of keys."""
+        found: list[tuple[str, int]] = []
+        with self._errors(prefix):
+            pages = self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=self.address.bucket, Prefix=self.address.prefix + prefix
+            )
+            for page in pages:
+                found += [
+                    (entry["Key"].removeprefix(self.address.prefix), entry["Size"])
+                    for entry in page.get("Contents", [])
+                ]
+        return sorted(found)
+
+    def folders(self, prefix: str) -> list[str]:
+        """Return the names one level below a prefix that ends with a slash."""
+        names: list[str] = []
+        with self._errors(prefix):
+            full = self.address.prefix + prefix
+            pages = self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=self.address.bucket, Prefix=full, Delimiter="/"
+            )
+            for page in pages:
+                names += [
+                    entry["Prefix"].removeprefix(full).rstrip("/")
+                    for entry in page.get("CommonPrefixes", [])
+                ]
+        return sorted(names)
+
+    def delete(self, *keys: str) -> None:
+        """Delete objects; one that is not there is no error."""
+        with self._errors("delete"):
+            for key in keys:
+                self._client.delete_object(
+                    Bucket=self.address.bucket, Key=self.address.prefix + key
+                )
+
+    @contextlib.contextmanager
+    def _errors(self, key: str) -> Iterator[None]:
+        try:
+            yield
+        except ClientError as error:
+            raise _explain(error, self.address, key) from error
+        except BotoCoreError as error:
+            raise StoreError(
+                f"The store {self.address.url} does not answer ({key}): {error}.",
+                hint="Check its endpoint, region and your AWS credentials.",
+            ) from error
+
+
+def _explain(error: ClientError, address: StoreAddress, key: str) -> StoreError:
+    code = error.response["Error"]["Code"]
+    if code == "NoSuchBucket" or (code in _MISSING and not key):
+        return StoreError(
+            f"There is no bucket {address.bucket}.", hint="Create it, or name another with --store."
+        )
+    if code in _DENIED:
+        return StoreError(
+            f"The store {address.url} refused our credentials ({code}) for {key}.",
+            hint="They need s3:ListBucket, s3:GetObject, s3:PutObject and s3:DeleteObject there.",
+        )
+    said = error.response["Error"].get("Message", "")
+    return StoreError(f"The store {address.url} answered {code} for {key}: {said}")

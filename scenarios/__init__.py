@@ -1,0 +1,1 @@
+"""Scenarios: what load to make, in which phases, and what the relay must hold under it."""

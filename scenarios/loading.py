@@ -1,0 +1,130 @@
+"""Reading scenarios: by name or path, with overrides, and with errors that name file and key."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from run_store.errors import ScenarioError
+from scenarios.model import Scenario
+
+FOLDER = Path(__file__).parent
+
+
+def scenario_names() -> list[str]:
+    """Return the names of the scenarios that come with the project, smallest first."""
+    files = sorted(FOLDER.glob("*.toml"), key=lambda path: (load(path).connections, path.stem))
+    return [path.stem for path in files]
+
+
+def load_scenario(named: str, overrides: Mapping[str, Any] | Iterable[str] = ()) -> Scenario:
+    """Return the scenario of that name, or in that file, with the overrides applied.
+
+    Overrides are `key=value` lines as `--set` takes them, or a mapping of dotted keys (or
+    nested tables) to values. Raises ScenarioError that names file, key and reason.
+    """
+    path = _find(named)
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ScenarioError(f"{path} cannot be read: {error.strerror}.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ScenarioError(f"{path} is not valid TOML: {error}.") from None
+    table.setdefault("name", path.stem)
+    given = overrides if isinstance(overrides, Mapping) else dict(map(_split, overrides))
+    for key, value in given.items():
+        _put(table, key, value)
+    return _validated(table, where=str(path) if named != path.stem else f"scenario {named}")
+
+
+def load(path: Path) -> Scenario:
+    """Return the scenario in one file, without overrides."""
+    return load_scenario(str(path))
+
+
+def _find(named: str) -> Path:
+    own = FOLDER / f"{named}.toml"
+    if "/" not in named and own.is_file():
+        return own
+    path = Path(named)
+    if path.suffix == ".toml" or "/" in named:
+        if path.is_file():
+            return path
+        raise ScenarioError(f"There is no scenario file {named}.")
+    known = ", ".join(sorted(path.stem for path in FOLDER.glob("*.toml")))
+    raise ScenarioError(
+        f"There is no scenario called {named!r}.",
+        hint=f"Choose one of {known}, or give the path of a .toml file.",
+    )
+
+
+def _split(line: str) -> tuple[str, Any]:
+    key, equals, text = line.partition("=")
+    if not equals or not key.strip():
+        raise ScenarioError(
+            f"The override {line!r} is not key=value.",
+            hint="Write for example --set phases.sustained.duration=20s",
+        )
+    try:
+        return key.strip(), tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return key.strip(), text.strip()
+
+
+def _put(table: dict[str, Any], key: str, value: Any) -> None:
+    """Put a value at a dotted key; a table given as value is merged, not put in its place."""
+    if isinstance(value, Mapping):
+        for inner, inner_value in value.items():
+            _put(table, f"{key}.{inner}", inner_value)
+        return
+    *path, last = key.split(".")
+    at: dict[str, Any] = table
+    for depth, part in enumerate(path):
+        if path[0] == "phases" and depth == 1 and part not in at:
+            raise ScenarioError(
+                f"Override {key}: there is no phase called {part!r}.",
+                hint=f"This scenario has {', '.join(at)}.",
+            )
+        inner = at.setdefault(part, {})
+        if not isinstance(inner, dict):
+            raise ScenarioError(f"Override {key}: {part} is a value, not a table.")
+        at = inner
+    at[last] = value
+
+
+def _validated(table: dict[str, Any], *, where: str) -> Scenario:
+    try:
+        return Scenario.model_validate(table)
+    except ValidationError as error:
+        lines = [
+            _explain(table, entry["loc"], entry["msg"], entry.get("input"))
+            for entry in error.errors()
+        ]
+        raise ScenarioError(f"{where} is not valid:\n" + "\n".join(lines)) from None
+
+
+def _explain(table: dict[str, Any], loc: tuple[int | str, ...], reason: str, given: Any) -> str:
+    """Return `key: reason`, with a phase's number turned back into its name."""
+    keys = list(loc)
+    phases = table.get("phases")
+    if (
+        len(keys) > 1
+        and keys[0] == "phases"
+        and isinstance(keys[1], int)
+        and isinstance(phases, dict)
+    ):
+        keys[1] = list(phases)[keys[1]]
+    reason = reason.removeprefix("Value error, ")
+    reason = {
+        "Extra inputs are not permitted": "no such key",
+        "Field required": "must be given",
+    }.get(reason, reason)
+    shown = (
+        "" if given is None or isinstance(given, dict | list | tuple) else f" (given: {given!r})"
+    )
+    key = ".".join(map(str, keys))
+    return f"  {key or 'scenario'}: {reason}{shown}"

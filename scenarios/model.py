@@ -1,0 +1,187 @@
+"""The scenario: connections, documents, edits, phases, objectives and the fleet it needs."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    field_validator,
+    model_validator,
+)
+
+from run_store.errors import ScenarioError
+from scenarios.durations import format_duration, parse_duration_s
+from scenarios.objectives import Objective, parse_objective
+
+Duration = Annotated[
+    float,
+    BeforeValidator(parse_duration_s),
+    PlainSerializer(lambda seconds: f"{seconds:g}s", when_used="json"),
+]
+"""Seconds; a file may say `20s` or `1m30s`."""
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
+PhaseKind = Literal["warmup", "ramp", "sustained", "stress", "storm", "cooldown"]
+Isolation = Literal["shared", "page", "context"]
+SOCKETS_PER_CONTEXT = 200
+"""Chromium holds at most 255 WebSockets in one browser context; this leaves room to reconnect."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Phase(_Strict):
+    """A stretch of the run with one plan of connections and edits.
+
+    Connections move in a straight line, over the phase's whole length, from where the phase
+    before ended to `connections`; edits from `edits_per_minute_start` to `edits_per_minute`.
+    """
+
+    name: Name
+    kind: PhaseKind
+    duration_s: Duration = Field(alias="duration", gt=0)
+    connections: int | None = Field(default=None, ge=0)
+    edits_per_minute: float = Field(default=0, ge=0)
+    edits_per_minute_start: float | None = Field(default=None, ge=0)
+    objectives: tuple[str, ...] = ()
+    drop_share: float = Field(default=1.0, gt=0, le=1, description="storm: the share that drops")
+    step_connections: int = Field(default=0, ge=0, description="stress: connections added a step")
+    step_edits_per_minute: float = Field(default=0, ge=0, description="stress: edits added a step")
+    max_connections: int | None = Field(default=None, ge=1, description="stress: go no further")
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+class FleetSpec(_Strict):
+    """How many workers of what kind, and what they may cost."""
+
+    kind: Literal["local", "ssh", "ec2"] = "local"
+    workers: int = Field(default=2, ge=1, le=200)
+    hosts: tuple[str, ...] = Field(default=(), description="ssh: user@address:port of each")
+    instance_types: tuple[str, ...] = Field(default=("c5.xlarge",), min_length=1)
+    region: str = "eu-north-1"
+    spot: bool = True
+    on_demand_fallback: bool = True
+    min_healthy: float = Field(default=0.9, gt=0, le=1)
+    spread_lost_connections: bool = Field(
+        default=False, description="give a lost worker's connections to the others"
+    )
+
+
+class NetworkProfile(_Strict):
+    """A worse network for a share of the connections."""
+
+    share: float = Field(default=1.0, gt=0, le=1)
+    latency_ms: float = Field(default=0, ge=0)
+    kilobits_per_s: float = Field(default=0, ge=0, description="0 is unlimited")
+    offline_s: Duration = Field(default=0.0, description="cut off for so long in each phase")
+
+
+class Scenario(_Strict):
+    """One load test, whole: what `scenarios/*.toml` says after defaults and overrides.
+
+    `connections` is the target of the phases that name none. Rates are for the whole fleet,
+    so they do not depend on the number of workers.
+    """
+
+    name: Name
+    description: str = ""
+    connections: int = Field(ge=0, le=100_000)
+    connections_per_document: int = Field(default=0, ge=0, description="0: all on one document")
+    isolation: Isolation = "shared"
+    connections_per_page: int = Field(default=50, ge=1, le=SOCKETS_PER_CONTEXT)
+    edits_per_document: int = Field(default=500, ge=1)
+    history: int = Field(
+        default=0, ge=0, le=100_000, description="edits that a document starts with"
+    )
+    payload_bytes: int = Field(default=64, ge=0, le=100_000)
+    edit: Literal["map", "text", "counter"] = "map"
+    pacing: Literal["constant", "poisson"] = "constant"
+    seed: int = Field(default=1, ge=0)
+    bootstrap: Literal["none", "tonk"] = "none"
+    deliveries_recorded_per_s: float = Field(
+        default=2000, gt=0, description="for each worker; beyond it a weighted uniform sample"
+    )
+    journey: str = Field(default="", description="module:prefix of the user's own Playwright code")
+    journey_requirements: tuple[str, ...] = ()
+    network: NetworkProfile | None = None
+    allowed_hosts: tuple[str, ...] = Field(
+        default=(), description="relays beyond loopback that this scenario may load"
+    )
+    own_relay: bool = Field(default=False, description="start a local relay if none is given")
+    objectives: tuple[str, ...] = ()
+    fleet: FleetSpec = FleetSpec()
+    phases: tuple[Phase, ...] = Field(min_length=1)
+    max_usd_per_hour: float | None = Field(default=None, ge=0)
+    max_usd: float | None = Field(default=None, ge=0)
+
+    @field_validator("phases", mode="before")
+    @classmethod
+    def _phases_by_name(cls, value: Any) -> Any:
+        """Take the file's `[phases.<name>]` tables, in their order."""
+        if isinstance(value, dict):
+            return tuple(
+                {"name": name, **table} if isinstance(table, dict) else table
+                for name, table in value.items()
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _objectives_can_be_read(self) -> Self:
+        names = [phase.name for phase in self.phases]
+        if len(set(names)) < len(names):
+            raise ValueError(f"two phases have one name: {', '.join(sorted(names))}")
+        try:
+            for objective in self.parsed_objectives:
+                if objective.phase is not None and objective.phase not in names:
+                    raise ValueError(
+                        f"the objective {objective.text!r} names the phase {objective.phase!r}; "
+                        f"there is {', '.join(names)}"
+                    )
+        except ScenarioError as error:
+            raise ValueError(error.message) from None
+        if self.journey and self.isolation != "context":
+            raise ValueError('a journey drives a page of its own: isolation must be "context"')
+        return self
+
+    @property
+    def parsed_objectives(self) -> tuple[Objective, ...]:
+        """All objectives: the scenario's own, then each phase's with that phase's name."""
+        own = [parse_objective(text) for text in self.objectives]
+        for phase in self.phases:
+            own += [
+                parse_objective(text).model_copy(update={"phase": phase.name})
+                for text in phase.objectives
+            ]
+        return tuple(own)
+
+    @property
+    def duration_s(self) -> float:
+        """Length of all phases together, in seconds."""
+        return sum(phase.duration_s for phase in self.phases)
+
+    @property
+    def peak_connections(self) -> int:
+        """Largest number of connections that any phase plans."""
+        return max(self.connections_at_end_of(phase) for phase in self.phases)
+
+    def connections_at_end_of(self, phase: Phase) -> int:
+        """Return the phase's target; a warm-up never asks for more than the scenario's own."""
+        if phase.connections is None:
+            return self.connections
+        if phase.kind == "warmup":
+            return min(phase.connections, self.connections)
+        return phase.connections
+
+    def summary_line(self) -> str:
+        """Return one line that says what this scenario does."""
+        return (
+            f"{self.peak_connections} connections, {self.fleet.workers} workers, "
+            f"{len(self.phases)} phases, {format_duration(self.duration_s)}"
+        )

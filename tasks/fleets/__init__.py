@@ -1,0 +1,1 @@
+"""Where workers come from: a fleet gives hosts and takes them back."""
