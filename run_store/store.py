@@ -29,11 +29,20 @@ _MISSING = {"404", "NoSuchKey", "NotFound"}
 _DENIED = {"403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken"}
 
 
+def write_private(path: Path, text: str) -> None:
+    """Write a file that only its owner can read, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(text)
+    draft.replace(path)
+
+
 class StoreAddress(BaseModel):
     """Where a store is and how to get in. Secrets are masked in every repr.
 
     Without keys, boto3's usual chain is asked (environment, profile, instance role). `model_dump`
-    masks too; `to_file` is the one way by which secrets leave, into a 0600 file.
+    masks too; `plain` and `to_file` are the only ways by which secrets leave.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -69,17 +78,16 @@ class StoreAddress(BaseModel):
         """`s3://bucket/prefix`, for people and logs."""
         return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
 
+    def plain(self) -> dict[str, Any]:
+        """Return the address with its secrets in the clear, for a file of its owner's only."""
+        return {
+            key: value.get_secret_value() if isinstance(value, SecretStr) else value
+            for key, value in self.model_dump().items()
+        }
+
     def to_file(self, path: Path) -> None:
         """Write the address with its secrets to a file that only its owner can read."""
-        plain = self.model_dump()
-        for key, value in plain.items():
-            if isinstance(value, SecretStr):
-                plain[key] = value.get_secret_value()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_name(f".{path.name}.{os.getpid()}")
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            json.dump(plain, file)
-        draft.replace(path)
+        write_private(path, json.dumps(self.plain()))
 
     @classmethod
     def from_file(cls, path: Path) -> Self:
