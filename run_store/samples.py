@@ -28,6 +28,7 @@ EDITS = _schema(
     intended_us=_us,  # when the pacer's schedule says
     started_us=_us,  # when it was made; null: it never was (missed, or failed before its start)
     acknowledged_us=_us,  # when the relay's heads covered it; null: not seen to
+    held=pa.bool_(),  # it waited for its connection: its lateness is not the generator's
     error=_text,  # null, `missed` (the generator was too late), or the type of the failure
 )
 """One row for each edit that the schedule holds, written once its outcome is known."""

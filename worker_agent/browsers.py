@@ -1,0 +1,198 @@
+"""The worker's Chromium processes, their contexts and pages."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from playwright.async_api import Browser, BrowserContext, Playwright, async_playwright
+from playwright.async_api import Error as PlaywrightError
+
+from run_store.errors import BrowserError
+from scenarios.model import SOCKETS_PER_CONTEXT, Isolation
+from worker_agent.assets import Assets
+from worker_agent.clock import RunClock
+from worker_agent.page_client import PageClient
+
+log = logging.getLogger(__name__)
+
+CONNECTIONS_PER_BROWSER = 600
+"""All sockets of a browser go through its one network process; another browser shares them."""
+LAUNCH_TIMEOUT_MS = 60_000
+PAGES_OPENED_AT_ONCE = 4
+
+
+@dataclass(frozen=True)
+class Housing:
+    """How connections are housed: pages of so many, contexts of so many pages."""
+
+    isolation: Isolation
+    connections_per_page: int
+
+    @property
+    def page_capacity(self) -> int:
+        """Connections in one page."""
+        return self.connections_per_page if self.isolation == "shared" else 1
+
+    @property
+    def pages_per_context(self) -> int:
+        """Pages in one context."""
+        return (
+            1 if self.isolation == "context" else max(1, SOCKETS_PER_CONTEXT // self.page_capacity)
+        )
+
+    def pages_for(self, connections: int) -> int:
+        """Return how many pages so many connections need."""
+        return math.ceil(connections / self.page_capacity)
+
+
+def launch_arguments() -> list[str]:
+    """Return Chromium's switches, beyond those that Playwright gives."""
+    arguments = [
+        "--enable-precise-memory-info",
+        "--disable-quic",
+        "--disable-features=Translate,OptimizationHints,MediaRouter",
+        # The manifest is fetched from the relay's origin whatever its CORS headers say.
+        "--disable-web-security",
+        "--disable-dev-shm-usage",
+    ]
+    if os.geteuid() == 0:
+        arguments.append("--no-sandbox")
+    return arguments
+
+
+class Browsers:
+    """A context manager over all pages; `settings` is what each page is started with."""
+
+    def __init__(
+        self, *, housing: Housing, chromium: Path, clock: RunClock, settings: dict[str, Any]
+    ) -> None:
+        self.housing = housing
+        self.pages: list[PageClient] = []
+        self.on_lost: Callable[[PageClient], None] = lambda _page: None
+        self._chromium = chromium
+        self._clock = clock
+        self._settings = settings
+        self._stack = AsyncExitStack()
+        self._browsers: list[Browser] = []
+        self._contexts: list[tuple[BrowserContext, int]] = []
+        self._opened = 0
+        self._lock = asyncio.Lock()
+
+    async def __aenter__(self) -> Self:
+        self._assets = self._stack.enter_context(Assets())
+        self._playwright: Playwright = await self._stack.enter_async_context(async_playwright())
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.on_lost = lambda _page: None
+        for browser in self._browsers:
+            try:
+                async with asyncio.timeout(10):
+                    await browser.close()
+            except (TimeoutError, PlaywrightError) as problem:
+                log.warning("a browser did not close: %s", problem)
+        await self._stack.aclose()
+
+    async def house(self, connections: int) -> None:
+        """Open pages until so many connections have room.
+
+        Raises BrowserError if Chromium does not start or a page does not load.
+        """
+        while (room := sum(page.capacity for page in self._alive())) < connections:
+            wanted = self.housing.pages_for(connections - room)
+            await asyncio.gather(*(self._open() for _ in range(min(wanted, PAGES_OPENED_AT_ONCE))))
+
+    def page_of(self, connection: int) -> PageClient:
+        """Return the page that houses a connection: its own, or else the emptiest."""
+        for page in self._alive():
+            if connection in page.connections:
+                return page
+        page = min(self._alive(), key=lambda one: len(one.connections) / one.capacity)
+        page.connections.add(connection)
+        return page
+
+    def _alive(self) -> Iterator[PageClient]:
+        return (page for page in self.pages if not page.lost)
+
+    async def _open(self) -> PageClient:
+        context = await self._context()
+        self._opened += 1
+        name = f"page {self._opened}"
+        try:
+            page = await context.new_page()
+            client = PageClient(page, self.housing.page_capacity, name)
+            page.on("crash", lambda _page: self._lose(client, "crashed"))
+            page.on("close", lambda _page: self._lose(client, "was closed"))
+            page.on("pageerror", lambda error: log.warning("%s: %s", name, error))
+            await page.goto(self._assets.url, timeout=LAUNCH_TIMEOUT_MS)
+            await client.call(
+                "async ([settings, wasm]) => relayLoad.start(settings, wasm)",
+                [self._settings, f"{self._assets.url}automerge.wasm"],
+                timeout_s=LAUNCH_TIMEOUT_MS / 1000,
+            )
+            await client.calibrate(self._clock)
+        except PlaywrightError as error:
+            raise BrowserError(f"{name} did not load: {error.message.splitlines()[0]}") from error
+        self.pages.append(client)
+        return client
+
+    def _lose(self, client: PageClient, how: str) -> None:
+        if client in self.pages:
+            client.lost = client.lost or how
+            self.on_lost(client)
+
+    async def _context(self) -> BrowserContext:
+        async with self._lock:
+            self._contexts = [
+                (context, pages)
+                for context, pages in self._contexts
+                if context.browser is not None and context.browser.is_connected()
+            ]
+            if self._contexts and self._contexts[-1][1] < self.housing.pages_per_context:
+                context, pages = self._contexts[-1]
+                self._contexts[-1] = (context, pages + 1)
+                return context
+            browser = await self._browser()
+            context = await browser.new_context(viewport=None, service_workers="block")
+            self._contexts.append((context, 1))
+            return context
+
+    async def _browser(self) -> Browser:
+        alive = [browser for browser in self._browsers if browser.is_connected()]
+        sockets = self.housing.page_capacity * self.housing.pages_per_context
+        room = max(1, CONNECTIONS_PER_BROWSER // sockets)
+        for browser in alive:
+            if len(browser.contexts) < room:
+                return browser
+        try:
+            browser = await self._playwright.chromium.launch(
+                executable_path=self._chromium,
+                args=launch_arguments(),
+                timeout=LAUNCH_TIMEOUT_MS,
+                # Signals reach the agent, and the agent closes its browsers.
+                handle_sigint=False,
+                handle_sigterm=False,
+                handle_sighup=False,
+            )
+        except PlaywrightError as error:
+            said = error.message.strip().splitlines()
+            raise BrowserError(
+                f"Chromium at {self._chromium} does not start: {said[0] if said else 'no reason'}",
+                hint="Run it by hand with --headless --dump-dom about:blank to see why.",
+            ) from error
+        self._browsers.append(browser)
+        return browser

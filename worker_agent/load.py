@@ -1,0 +1,281 @@
+"""An order's load, carried out by the pages of this worker."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from typing import Any
+
+from run_store.agent_config import AgentConfig
+from run_store.errors import BrowserError
+from run_store.messages import Order
+from run_store.schedule import Plan, connections_planned, slot_of
+from scenarios.model import Scenario
+from worker_agent.agenda import Agenda, Event, agenda_of
+from worker_agent.browsers import Browsers
+from worker_agent.clock import RunClock
+from worker_agent.document_ids import document_id
+from worker_agent.page_client import PageClient, PageLostError, PageState
+from worker_agent.recording import Recording
+
+log = logging.getLogger(__name__)
+
+SETTLE_AT_MOST_S = 10.0
+"""How long a phase that is over waits for the acknowledgements of its last edits."""
+CONVERGE_AT_MOST_S = 15.0
+"""How long replicas may take to be in sync before they are compared as they are."""
+RETIRE_AFTER_S = 10.0
+"""How long after its members have moved on a document is compared and left."""
+
+
+def plan_of(scenario: Scenario) -> Plan:
+    """Return the parts of a scenario that a schedule depends on."""
+    return Plan(
+        connections_per_document=scenario.connections_per_document,
+        edits_per_document=scenario.edits_per_document,
+        pacing=scenario.pacing,
+        seed=scenario.seed,
+    )
+
+
+def page_settings(config: AgentConfig, scenario: Scenario) -> dict[str, Any]:
+    """Return what every page is started with."""
+    scheme, _, rest = config.relay_url.partition("://")
+    http = f"{'https' if scheme == 'wss' else 'http'}://{rest.rstrip('/')}"
+    pages = max(
+        1, -(-scenario.peak_connections // scenario.fleet.workers) // scenario.connections_per_page
+    )
+    return {
+        "worker": config.worker,
+        "relay_url": config.relay_url,
+        "manifest_url": f"{http}/.manifest.tonk",
+        "manifest_mode": "cors",
+        "bootstrap": scenario.bootstrap,
+        "edit": scenario.edit,
+        "payload_bytes": scenario.payload_bytes,
+        "history": scenario.history,
+        "handshake_timeout_ms": 10_000,
+        "document_timeout_ms": 20_000,
+        "deliveries_per_s": scenario.deliveries_recorded_per_s / pages,
+    }
+
+
+class Load:
+    """Keeps this worker's pages on the plan of the order in force."""
+
+    def __init__(
+        self,
+        *,
+        config: AgentConfig,
+        scenario: Scenario,
+        browsers: Browsers,
+        recording: Recording,
+        clock: RunClock,
+    ) -> None:
+        self._config = config
+        self._plan = plan_of(scenario)
+        self._browsers = browsers
+        self._recording = recording
+        self._clock = clock
+        self._order: Order | None = None
+        self._agenda = Agenda([], [], [])
+        self._highest = 0
+        self._expected: dict[str, list[int]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        browsers.on_lost = self._page_lost
+
+    async def prepare(self, order: Order) -> None:
+        """Compute an order's agenda and give each page its part; returns before it begins."""
+        self._order = order
+        self._agenda = agenda = await asyncio.to_thread(
+            agenda_of, order, self._plan, self._config.worker, self._highest
+        )
+        self._highest = max(self._highest, int(max(order.connections.start, order.connections.end)))
+        for edit in agenda.edits:
+            key = f"{edit.document}:{edit.generation}"
+            self._expected.setdefault(key, []).append(edit.edit)
+        self._recording.outstanding = {
+            event.edit: {
+                "document": event.document,
+                "generation": event.generation,
+                "connection": event.connection,
+                "intended_us": order.starts_at_us + round(event.at_s * 1e6),
+            }
+            for event in agenda.events
+            if event.kind == "edit"
+        }
+        await self._give(agenda.events)
+        for move in agenda.moves:
+            old = f"{move.document}:{move.to - 1}"
+            at_us = order.starts_at_us + round((move.at_s + RETIRE_AFTER_S) * 1e6)
+            self._start(self._retire(old, at_us))
+
+    def cut(self, at_us: int) -> None:
+        """Take the order in force to end at `at_us`: later edits were never offered."""
+        self._recording.outstanding = {
+            edit: row
+            for edit, row in self._recording.outstanding.items()
+            if row["intended_us"] <= at_us
+        }
+
+    async def tick(self) -> list[PageState]:
+        """Fetch and record every page's samples; return the pages' states."""
+        answers = await asyncio.gather(
+            *(page.drain() for page in self._alive()), return_exceptions=True
+        )
+        states = []
+        for answer in answers:
+            if isinstance(answer, BaseException):
+                log.warning("a page gave no samples: %s", answer)
+                continue
+            rows, state = answer
+            self._recording.take(rows)
+            states.append(state)
+        return states
+
+    def target(self, at_us: int) -> int:
+        """Return how many connections this worker should have at an instant."""
+        order = self._order
+        if order is None or order.action != "run" or not order.duration_s:
+            return 0
+        share = (at_us - order.starts_at_us) / 1e6 / order.duration_s
+        planned = connections_planned(order.connections, share)
+        return sum(slot_of(c, order) == self._config.worker for c in range(planned))
+
+    async def settle(self) -> None:
+        """End a phase: wait for what is on its way, then write down what did not come."""
+        deadline = asyncio.get_running_loop().time() + SETTLE_AT_MOST_S
+        while True:
+            pending = await self._sum(lambda page: page.settle(give_up=False))
+            if pending == 0 or asyncio.get_running_loop().time() > deadline:
+                break
+            await asyncio.sleep(0.1)
+        await self._sum(lambda page: page.settle(give_up=True))
+        await self.tick()
+        self._recording.missed()
+
+    async def check_replicas(self) -> None:
+        """Compare all replicas, once they are in sync with the relay or have had their time."""
+        deadline = asyncio.get_running_loop().time() + CONVERGE_AT_MOST_S
+        while await self._sum(PageClient.behind) and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(0.2)
+        await self._each(lambda page: page.check(self._expected, leave=False))
+        await self.tick()
+
+    async def close(self) -> None:
+        """Close all connections in order and record the last samples."""
+        for task in self._tasks:
+            task.cancel()
+        await self._each(PageClient.close_all)
+        await self.tick()
+
+    async def _retire(self, document: str, at_us: int) -> None:
+        await self._clock.sleep_until(at_us)
+        expected = {document: self._expected.get(document, [])}
+        await self._each(lambda page: page.check(expected, leave=True))
+
+    async def _give(self, events: list[Event]) -> None:
+        """Give each page the events of the connections that it houses."""
+        order = self._order
+        if order is None:
+            return
+        for_page: dict[int, tuple[PageClient, list[Event]]] = {}
+        for event in events:
+            page = self._browsers.page_of(event.connection)
+            for_page.setdefault(id(page), (page, []))[1].append(event)
+        names = sorted({(event.document, event.generation) for event in events})
+        documents = [
+            (f"{document}:{generation}", *self._document(document, generation))
+            for document, generation in names
+        ]
+        for page, its_events in for_page.values():
+            try:
+                await page.plan(order.starts_at_us, its_events, documents)
+            except PageLostError as error:
+                log.warning("a page was lost as it was given its plan: %s", error)
+
+    def _document(self, document: int, generation: int) -> tuple[str, int]:
+        name = document_id(self._config.run_id, self._config.attempt, document, generation)
+        return name, document * self._plan.connections_per_document
+
+    def _page_lost(self, page: PageClient) -> None:
+        log.warning("%s %s, with %d connections", page.name, page.lost, len(page.connections))
+        at_us = self._clock.now_us()
+        self._recording.error(at_us, "page_lost", f"{page.name} {page.lost}")
+        self._start(self._rehouse(page, at_us))
+
+    async def _rehouse(self, lost: PageClient, at_us: int) -> None:
+        """Bring a lost page's connections back on another, with what is left of the plan."""
+        order = self._order
+        if order is None:
+            return
+        for connection in sorted(lost.connections):
+            self._recording.row(
+                "connections",
+                at_us=at_us,
+                connection=connection,
+                document=None,
+                generation=None,
+                event="dropped",
+                duration_ms=None,
+                tries=None,
+                cause="page_lost",
+            )
+        alive = sum(len(page.connections) for page in self._alive())
+        try:
+            await self._browsers.house(alive + len(lost.connections))
+        except BrowserError as error:
+            self._recording.error(self._clock.now_us(), "browser_lost", str(error))
+            return
+        now_s = (self._clock.now_us() - order.starts_at_us) / 1e6
+        its_events = [
+            event for event in self._agenda.events if event.connection in lost.connections
+        ]
+        again = {event.connection: event for event in its_events if event.kind == "open"}
+        for event in its_events:
+            if event.kind == "join" and event.at_s <= now_s:
+                again[event.connection] = event
+        left = {
+            event.connection
+            for event in its_events
+            if event.kind == "close" and event.at_s <= now_s
+        }
+        opens = [
+            Event(
+                max(event.at_s, now_s), "open", event.connection, event.document, event.generation
+            )
+            for event in again.values()
+            if event.connection not in left
+        ]
+        rest = [event for event in its_events if event.kind != "open" and event.at_s > now_s]
+        await self._give(opens + rest)
+
+    def _alive(self) -> list[PageClient]:
+        return [page for page in self._browsers.pages if not page.lost]
+
+    async def _each(self, action: Any) -> list[Any]:
+        """Do something with each live page at once; a page that is lost meanwhile gives none."""
+        answers = await asyncio.gather(
+            *(action(page) for page in self._alive()), return_exceptions=True
+        )
+        for answer in answers:
+            if isinstance(answer, BaseException) and not isinstance(answer, PageLostError):
+                raise answer
+        return [answer for answer in answers if not isinstance(answer, BaseException)]
+
+    async def _sum(self, action: Any) -> int:
+        return sum(await self._each(action))
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("background work failed", exc_info=error)
+            self._recording.error(
+                self._clock.now_us(), "agent_error", f"{type(error).__name__}: {error}"
+            )
