@@ -116,7 +116,7 @@ class Agent:
         if chromium is None:
             raise BrowserError(
                 "There is no Chromium on this worker.",
-                hint="Install chromium or chromium-headless-shell, or run `playwright install chromium`.",
+                hint="Install chromium-headless-shell, or run `playwright install chromium`.",
             )
         housing = Housing(self.scenario.isolation, self.scenario.connections_per_page)
         share = -(-self.scenario.peak_connections // self.scenario.fleet.workers)

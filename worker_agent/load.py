@@ -158,7 +158,9 @@ class Load:
     async def check_replicas(self) -> None:
         """Compare all replicas, once they are in sync with the relay or have had their time."""
         deadline = asyncio.get_running_loop().time() + CONVERGE_AT_MOST_S
-        while await self._sum(PageClient.behind) and asyncio.get_running_loop().time() < deadline:
+        while asyncio.get_running_loop().time() < deadline:
+            if await self._sum(PageClient.behind) == 0:
+                break
             await asyncio.sleep(0.2)
         await self._each(lambda page: page.check(self._expected, leave=False))
         await self.tick()
