@@ -1,0 +1,473 @@
+import io
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+
+import pytest
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import connect
+from websockets.sync.connection import Connection
+
+from tests.relay_process import NODE, RELAY, ROOT, RelayProcess, run_node, start_relay
+
+CLIENT = Path(__file__).with_name("relay_client.mjs")
+OFF = {
+    "delay_in_ms": 0,
+    "delay_out_ms": 0,
+    "service_ms": 0,
+    "service_noise": 0,
+    "batch_ms": 100,
+    "stall_s": 0,
+    "max_connections": None,
+    "drop_percent_per_minute": 0,
+    "leak_mb_per_minute": 0,
+    "die_at_mb": None,
+    "metrics_fail": False,
+    "metrics_off": False,
+    "metrics_delay_ms": 0,
+    "accept_silent": False,
+    "garbage": False,
+    "close_at_once": False,
+    "no_documents": False,
+    "protocol_version": None,
+    "announce": False,
+}
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[RelayProcess]:
+    with start_relay() as relay:
+        yield relay
+
+
+@pytest.fixture
+def relay(running: RelayProcess) -> Iterator[RelayProcess]:
+    """Give the module's relay without faults, and with no connection left from an earlier test."""
+    running.drop(share=1)
+    running.admin("PUT", "/faults", OFF)
+    yield running
+    running.admin("PUT", "/faults", OFF)
+
+
+@pytest.fixture
+def many(relay: RelayProcess) -> Iterator[Callable[[int], list[Connection]]]:
+    with ExitStack() as stack:
+        yield lambda count: [stack.enter_context(connect(relay.url)) for _ in range(count)]
+
+
+def until(condition: Callable[[], bool], *, within_s: float = 5.0) -> None:
+    deadline = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not come true in time"
+        time.sleep(0.01)
+
+
+def is_closed(connection: Connection) -> bool:
+    try:
+        connection.recv(timeout=0)
+    except TimeoutError:
+        return False
+    except ConnectionClosed:
+        return True
+    return False
+
+
+def test_says_that_it_is_ready_and_ends_on_sigterm() -> None:
+    """One line on stdout names the addresses and the pid, and SIGTERM ends the relay with 0."""
+    with start_relay() as relay:
+        assert relay.pid == relay.process.pid
+        assert relay.get("/")[0] == 200
+        assert relay.get("/nothing")[0] == 404
+        with connect(relay.url):
+            relay.process.send_signal(signal.SIGTERM)
+            assert relay.process.wait(timeout=5) == 0
+        assert relay.process.stdout is not None
+        assert relay.process.stdout.read() == ""
+
+
+def test_metrics_have_the_tonk_relays_form(relay: RelayProcess) -> None:
+    """/metrics has the keys and units of the original, and moves with time."""
+    first = relay.metrics()
+    assert abs(first["timestamp"] / 1000 - time.time()) < 5
+    assert first["process"] == {"pid": relay.pid}
+    statm = Path(f"/proc/{relay.pid}/statm").read_text(encoding="ascii").split()
+    rss_bytes = int(statm[1]) * os.sysconf("SC_PAGE_SIZE")
+    assert abs(first["memory"]["rss"] - rss_bytes) < 0.2 * rss_bytes
+    total_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    assert abs(first["memory"]["total"] - total_bytes) < 0.05 * total_bytes
+    assert first["connections"] == 0
+    second = relay.metrics()
+    assert 0 < first["uptime"] < second["uptime"]
+    assert 0 < first["cpu_seconds"] <= second["cpu_seconds"]
+    assert "automerge-repo" in first["version"]
+
+
+def test_connections_are_counted_exactly(relay: RelayProcess) -> None:
+    """The count is right after each of 20 sockets opens and after each closes."""
+    before = relay.stats()["sockets"]
+    with ExitStack() as stack:
+        sockets = []
+        for count in range(1, 21):
+            sockets.append(stack.enter_context(connect(relay.url)))
+            assert relay.metrics()["connections"] == count
+        for count, open_socket in zip(range(19, -1, -1), sockets, strict=True):
+            open_socket.close()
+            assert relay.metrics()["connections"] == count
+    until(lambda: relay.stats()["sockets"]["closed_by_client"] == before["closed_by_client"] + 20)
+    assert relay.stats()["sockets"]["accepted"] == before["accepted"] + 20
+
+
+def test_a_connection_that_vanishes_is_not_counted(relay: RelayProcess) -> None:
+    """A TCP connection that ends without a closing handshake leaves the count."""
+    connection = connect(relay.url)
+    assert relay.metrics()["connections"] == 1
+    connection.socket.shutdown(socket.SHUT_RDWR)
+    until(lambda: relay.metrics()["connections"] == 0)
+    connection.close()
+
+
+def test_two_clients_sync_a_document(relay: RelayProcess) -> None:
+    """What one automerge-repo client writes, another sees, and messages are counted by kind."""
+    before = relay.stats()["messages"]
+    result = run_node(CLIENT, "latency", relay.url, "3", "150")
+    assert result["writer"] == result["observer"] == {"number": 3}
+    after = relay.stats()["messages"]
+    assert after["in_by_kind"]["join"] == before["in_by_kind"]["join"] + 2
+    assert after["out_by_kind"]["peer"] == before["out_by_kind"]["peer"] + 2
+    assert after["in_by_kind"]["sync"] >= before["in_by_kind"]["sync"] + 3
+    assert after["in_by_kind"]["other"] == after["out_by_kind"]["other"] == 0
+    assert after["in"] == sum(after["in_by_kind"].values())
+
+
+def test_the_same_client_syncs_through_the_reference_server(tmp_path: Path) -> None:
+    """The client of these tests is no private dialect: automerge-repo's own server serves it."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    main = ROOT / "node_modules" / "@automerge" / "automerge-repo-sync-server" / "src" / "index.js"
+    server = subprocess.Popen(
+        [str(NODE), str(main)],
+        env={**os.environ, "PORT": str(port), "DATA_DIR": str(tmp_path / "documents")},
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert server.stdout is not None
+        assert str(port) in server.stdout.readline()
+        result = run_node(CLIENT, "latency", f"ws://127.0.0.1:{port}/", "2", "150")
+        assert result["writer"] == result["observer"] == {"number": 2}
+    finally:
+        server.terminate()
+        server.wait(timeout=5)
+        if server.stdout is not None:
+            server.stdout.close()
+
+
+def test_delays_add_up_on_the_way_to_another_client(relay: RelayProcess) -> None:
+    """200 ms each way make an edit's delivery 400 ms later than without."""
+    control = run_node(CLIENT, "latency", relay.url, "4", "400")["delivery_ms"]
+    relay.set_faults(delay_in_ms=200, delay_out_ms=200)
+    delayed = run_node(CLIENT, "latency", relay.url, "4", "900")["delivery_ms"]
+    assert median(delayed) - median(control) == pytest.approx(400, rel=0.1)
+
+
+def test_a_stall_holds_messages_and_then_handles_them_in_order(relay: RelayProcess) -> None:
+    """Nothing is handled for the length of a stall, and nothing is lost or turned round by it."""
+    answers = run_node(CLIENT, "requests", relay.url, "2", "10", relay.admin_url, "1")
+    for of_socket in answers:
+        assert [answer["index"] for answer in of_socket] == list(range(10))
+    at_ms = [answer["at_ms"] for of_socket in answers for answer in of_socket]
+    assert min(at_ms) > 950  # the client's clock starts when it knows that the stall has begun
+    assert max(at_ms) < 1500
+    assert relay.admin("GET", "/faults")["stall_s"] == 0
+
+
+def test_a_stall_can_be_set_from_the_start() -> None:
+    """--stall-at-s and --stall-s stall the relay at the named time, and stall_s=0 ends it."""
+    with start_relay("--stall-at-s", "0", "--stall-s", "600") as relay:
+        until(lambda: relay.admin("GET", "/faults")["stall_s"] > 590)
+        assert run_node(CLIENT, "talk", relay.url, "200")["heard"] == []
+        relay.set_faults(stall_s=0)
+        assert run_node(CLIENT, "talk", relay.url, "200")["heard"][0]["type"] == "peer"
+
+
+def test_connections_beyond_the_limit_are_refused(
+    relay: RelayProcess, many: Callable[[int], list[Connection]]
+) -> None:
+    """The connection after the last allowed one gets HTTP 503 and is counted as refused."""
+    refused = relay.stats()["sockets"]["refused"]
+    relay.set_faults(max_connections=3)
+    sockets = many(3)
+    with pytest.raises(InvalidStatus) as error:
+        connect(relay.url)
+    assert error.value.response.status_code == 503
+    assert relay.stats()["sockets"]["refused"] == refused + 1
+    sockets[0].close()
+    many(1)
+    assert relay.metrics()["connections"] == 3
+
+
+def test_dropping_now_drops_that_many(
+    relay: RelayProcess, many: Callable[[int], list[Connection]]
+) -> None:
+    """POST /drop ends as many connections as it says, by number and by share."""
+    dropped = relay.stats()["sockets"]["dropped_by_fault"]
+    sockets = many(10)
+    assert relay.drop(count=3) == 3
+    assert relay.metrics()["connections"] == 7
+    assert relay.drop(share=0.5) == 4
+    assert relay.drop(count=100) == 3
+    until(lambda: all(is_closed(connection) for connection in sockets))
+    until(lambda: relay.stats()["sockets"]["dropped_by_fault"] == dropped + 10)
+
+
+def test_the_seed_decides_which_connections_are_dropped() -> None:
+    """Two relays with one seed drop the same connections; a third with another seed does not."""
+
+    def dropped(seed: str) -> list[int]:
+        with start_relay("--seed", seed) as relay, ExitStack() as stack:
+            sockets = [stack.enter_context(connect(relay.url)) for _ in range(20)]
+            relay.drop(count=8)
+            until(lambda: sum(map(is_closed, sockets)) == 8)
+            return [index for index, connection in enumerate(sockets) if is_closed(connection)]
+
+    first = dropped("7")
+    assert first == dropped("7")
+    assert first != dropped("8")
+
+
+def test_drops_by_the_minute_come_evenly(
+    relay: RelayProcess, many: Callable[[int], list[Connection]]
+) -> None:
+    """At 100 % a minute, 60 connections lose one about every second."""
+    many(60)
+    began = time.monotonic()
+    relay.set_faults(drop_percent_per_minute=100)
+    at_s = []
+    for gone in (1, 2, 3):
+        until(lambda gone=gone: relay.metrics()["connections"] <= 60 - gone)  # type: ignore[misc]  # mypy cannot infer a lambda's default
+        at_s.append(time.monotonic() - began)
+    assert at_s == pytest.approx([1.0, 2.0, 3.1], abs=0.4)
+
+
+def test_the_relay_serves_one_message_at_a_time(relay: RelayProcess) -> None:
+    """With 20 ms for a message, 40 messages on 4 sockets take 800 ms, in order on each socket."""
+    relay.set_faults(service_ms=20)
+    totals_ms: list[float] = []
+    # A busy machine can only lengthen a measurement: the shortest of three is the relay's own.
+    while len(totals_ms) < 3 and min(totals_ms, default=1000) > 820:
+        answers = run_node(CLIENT, "requests", relay.url, "4", "10")
+        for of_socket in answers:
+            assert [answer["index"] for answer in of_socket] == list(range(10))
+        at_ms = sorted(answer["at_ms"] for of_socket in answers for answer in of_socket)
+        assert at_ms[-1] > 799
+        totals_ms.append(at_ms[-1])
+    # Timers that are late by a millisecond each would add up to 40 ms here.
+    assert min(totals_ms) < 820
+
+
+def test_service_times_vary_by_the_seed() -> None:
+    """Noise spreads service times about their mean, and the same seed gives the same ones."""
+
+    def gaps_ms() -> list[float]:
+        with start_relay("--service-ms", "20", "--service-noise", "0.8", "--seed", "3") as relay:
+            (answers,) = run_node(CLIENT, "requests", relay.url, "1", "25")
+        at_ms = [answer["at_ms"] for answer in answers]
+        return [later - earlier for earlier, later in pairwise(at_ms)]
+
+    first, second = gaps_ms(), gaps_ms()
+    assert max(first) - min(first) > 16
+    assert 24 * 4 < sum(first) < 24 * 36
+    differences_ms = [abs(one - other) for one, other in zip(first, second, strict=True)]
+    assert median(differences_ms) < 4
+
+
+def test_a_documents_broadcasts_are_batched(relay: RelayProcess) -> None:
+    """Edits 150 ms apart arrive at once without batching and wait for the batch with it."""
+    relay.set_faults(batch_ms=0)
+    assert max(run_node(CLIENT, "latency", relay.url, "5", "150")["delivery_ms"]) < 100
+    relay.set_faults(batch_ms=600)
+    batched = run_node(CLIENT, "latency", relay.url, "5", "150")["delivery_ms"]
+    assert max(batched) > 300
+    assert max(batched) < 700
+
+
+def test_metrics_can_fail_be_missing_or_be_late(relay: RelayProcess) -> None:
+    """Each of the three faults of /metrics does what it says and goes away again."""
+    relay.set_faults(metrics_fail=True)
+    assert relay.get("/metrics")[0] == 500
+    relay.set_faults(metrics_fail=False, metrics_off=True)
+    assert relay.get("/metrics")[0] == 404
+    relay.set_faults(metrics_off=False, metrics_delay_ms=300)
+    began = time.monotonic()
+    assert relay.get("/metrics")[0] == 200
+    assert time.monotonic() - began == pytest.approx(0.3, abs=0.1)
+
+
+def test_the_manifest_names_a_document_of_the_relay(relay: RelayProcess) -> None:
+    """The zip is sound, and its rootId is a document that a client can get from the relay."""
+    status, body = relay.get("/.manifest.tonk")
+    assert status == 200
+    with zipfile.ZipFile(io.BytesIO(body)) as bundle:
+        assert bundle.testzip() is None
+        root_id = json.loads(bundle.read("manifest.json"))["rootId"]
+        stored = bundle.read(f"storage/{root_id[:2]}/{root_id[2:]}/snapshot/bundle_export")
+    assert stored.startswith(bytes.fromhex("856f4a83"))  # the magic bytes of an Automerge document
+    assert run_node(CLIENT, "find", relay.url, root_id)["type"] == "directory"
+
+
+def test_a_silent_relay_says_nothing(relay: RelayProcess) -> None:
+    """The socket opens, is counted, and no word comes."""
+    relay.set_faults(accept_silent=True)
+    result = run_node(CLIENT, "talk", relay.url, "300")
+    assert result["heard"] == []
+    assert result["closed"] is None
+
+
+def test_garbage_is_no_message(relay: RelayProcess) -> None:
+    """Random bytes come after accepting and after each message, none of them a handshake."""
+    relay.set_faults(garbage=True)
+    heard = run_node(CLIENT, "talk", relay.url, "300")["heard"]
+    assert [message["bytes"] for message in heard] == [64, 64, 64]
+    assert all("type" not in message for message in heard)
+
+
+def test_a_relay_that_closes_at_once(relay: RelayProcess) -> None:
+    """The socket opens and is closed with 1011, which counts as dropped."""
+    dropped = relay.stats()["sockets"]["dropped_by_fault"]
+    relay.set_faults(close_at_once=True)
+    assert run_node(CLIENT, "talk", relay.url, "300")["closed"] == 1011
+    assert relay.stats()["sockets"]["dropped_by_fault"] == dropped + 1
+
+
+def test_another_protocol_version(relay: RelayProcess) -> None:
+    """The handshake's reply names the version that was set."""
+    relay.set_faults(protocol_version="2")
+    heard = run_node(CLIENT, "talk", relay.url, "200")["heard"]
+    assert (heard[0]["type"], heard[0]["selectedProtocolVersion"]) == ("peer", "2")
+
+
+def test_a_relay_without_documents(relay: RelayProcess) -> None:
+    """Even a document that the relay holds is unavailable, and nothing else is said."""
+    body = relay.get("/.manifest.tonk")[1]
+    with zipfile.ZipFile(io.BytesIO(body)) as bundle:
+        root_id = json.loads(bundle.read("manifest.json"))["rootId"]
+    relay.set_faults(no_documents=True)
+    heard = run_node(CLIENT, "talk", relay.url, "300", root_id)["heard"]
+    assert [message["type"] for message in heard] == ["peer", "doc-unavailable"]
+    assert heard[1]["documentId"] == root_id
+
+
+def test_announcing_offers_documents_unasked(relay: RelayProcess) -> None:
+    """With announce a client hears of a document that it never asked for, without it does not."""
+    quiet = run_node(CLIENT, "talk", relay.url, "300")
+    assert {message.get("documentId") for message in quiet["heard"][1:]} == {quiet["documentId"]}
+    relay.set_faults(announce=True)
+    loud = run_node(CLIENT, "talk", relay.url, "300")
+    assert {message.get("documentId") for message in loud["heard"][1:]} > {loud["documentId"]}
+
+
+def test_leaked_memory_is_resident_and_kills_in_the_end() -> None:
+    """The process grows by what it leaks and dies by SIGKILL when that reaches the limit."""
+    with start_relay("--die-at-mb", "120") as relay:
+        before_mb = relay.metrics()["memory"]["rss"] / 2**20
+        relay.set_faults(leak_mb_per_minute=6000)
+        until(lambda: relay.stats()["leaked_mb"] > 60)
+        relay.set_faults(leak_mb_per_minute=0)
+        leaked_mb = relay.stats()["leaked_mb"]
+        grown_mb = relay.metrics()["memory"]["rss"] / 2**20 - before_mb
+        assert grown_mb == pytest.approx(leaked_mb, abs=25)
+        relay.set_faults(leak_mb_per_minute=6000)
+        assert relay.process.wait(timeout=5) == -signal.SIGKILL
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--nonsense"], "--nonsense"),
+        (["--port", "many"], "--port must be a number"),
+        (["--port", "70000"], "from 0 to 65535"),
+        (["--service-noise", "2"], "service_noise must be a number from 0 to 1"),
+        (["--max-connections", "1.5"], "max_connections must be a whole number"),
+        (["--stall-at-s", "3"], "--stall-s"),
+    ],
+)
+def test_a_bad_flag_is_said_and_ends_with_2(flags: list[str], said: str) -> None:
+    """An unknown flag or an impossible value is named on stderr."""
+    done = subprocess.run(
+        [str(NODE), str(RELAY), *flags], capture_output=True, text=True, timeout=10, check=False
+    )
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert done.stdout == ""
+
+
+def test_help_names_every_fault(relay: RelayProcess) -> None:
+    """--help lists each fault that the admin endpoint knows."""
+    done = subprocess.run(
+        [str(NODE), str(RELAY), "--help"], capture_output=True, text=True, timeout=10, check=True
+    )
+    for name in relay.admin("GET", "/faults"):
+        assert f"--{name.replace('_', '-')} " in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ({"delay_out_ms": 5, "dleay_in_ms": 5}, "dleay_in_ms"),
+        ({"delay_out_ms": 5, "delay_in_ms": -1}, "from 0 to 600000 (ms)"),
+        ({"delay_out_ms": 5, "delay_in_ms": "5"}, "delay_in_ms"),
+        ({"delay_out_ms": 5, "delay_in_ms": None}, "delay_in_ms"),
+        ({"delay_out_ms": 5, "metrics_fail": 1}, "true or false"),
+        ({"delay_out_ms": 5, "protocol_version": ""}, "1 to 32 characters"),
+        ([], "JSON object"),
+    ],
+)
+def test_a_bad_change_of_faults_changes_nothing(
+    relay: RelayProcess, body: object, said: str
+) -> None:
+    """A fault that is unknown or cannot have the value is named with 400; the rest stays too."""
+    status, answer = relay.admin_answer("PUT", "/faults", body)
+    assert status == 400
+    assert said in json.loads(answer)["error"]
+    assert relay.admin("GET", "/faults") == OFF
+
+
+@pytest.mark.parametrize("body", [{}, {"count": -1}, {"share": 1.1}, {"count": 1, "share": 1}, 3])
+def test_a_bad_drop_is_refused(relay: RelayProcess, body: object) -> None:
+    """POST /drop wants a count or a share."""
+    assert relay.admin_answer("POST", "/drop", body)[0] == 400
+
+
+def test_a_port_in_use_is_said_and_ends_with_1(relay: RelayProcess) -> None:
+    """One message says which port and what to do; there is no traceback."""
+    port = relay.http_url.rsplit(":", 1)[1]
+    done = subprocess.run(
+        [str(NODE), str(RELAY), "--port", port],
+        capture_output=True,
+        text=True,
+        timeout=10,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert port in done.stderr
+    assert "already in use" in done.stderr
+
+
+def test_a_message_that_is_none_costs_one_connection_only(relay: RelayProcess) -> None:
+    """Bytes that are no message close the socket that sent them, and the relay goes on."""
+    for nonsense in (b"\xff\x00", b"\xf6", b"", "text"):
+        with connect(relay.url) as bad:
+            bad.send(nonsense)
+            until(lambda bad=bad: is_closed(bad))  # type: ignore[misc]  # mypy cannot infer a lambda's default
+    assert run_node(CLIENT, "talk", relay.url, "200")["heard"][0]["type"] == "peer"
