@@ -25,6 +25,7 @@ class Plan:
     edits_per_document: int
     pacing: str
     seed: int
+    offline_s: float = 0.0
 
 
 @dataclass(frozen=True)

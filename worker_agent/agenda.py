@@ -22,7 +22,7 @@ LONGEST_LEAD_S = 15.0
 SHORTEST_LEAD_S = 2.0
 """And at least so long, if the phase is old enough: members come one after another between."""
 
-Kind = Literal["open", "join", "edit", "drop", "close"]
+Kind = Literal["open", "join", "edit", "drop", "offline", "close"]
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,9 @@ def agenda_of(order: Order, plan: Plan, worker: str, highest: int = 0) -> Agenda
             for move in moves
             if move.document == document and move.at_s > due
         ]
+        if plan.offline_s > 0:
+            cut = _cut_at(connection, order, plan)
+            events.append(Event(cut, "offline", connection, document, generation))
         if order.drop_share > 0 and _is_dropped(connection, order, plan):
             events.append(Event(0.0, "drop", connection, document, generation))
     events += [
@@ -133,6 +136,12 @@ def _joins_at(move: Move, due_s: float, connection: int) -> float:
     latest = max(earliest, move.at_s - SHORTEST_LEAD_S)
     draw = random.Random(connection * 7919 + move.to)  # noqa: S311 - a reproducible stagger
     return draw.uniform(earliest, latest)
+
+
+def _cut_at(connection: int, order: Order, plan: Plan) -> float:
+    """Return when a connection's network is cut: anywhere that lets it come back in the phase."""
+    draw = random.Random(plan.seed * 53 + connection * 15_485_863 + order.number)  # noqa: S311
+    return draw.uniform(0.0, max(0.0, order.duration_s - plan.offline_s))
 
 
 def _is_dropped(connection: int, order: Order, plan: Plan) -> bool:

@@ -125,6 +125,15 @@ class Browsers:
         page.connections.add(connection)
         return page
 
+    async def retire(self, page: PageClient) -> None:
+        """Close a page for good, on purpose: nobody is told that it was lost."""
+        self.pages.remove(page)
+        page.lost = "was retired"
+        self._contexts = [
+            (context, pages - (context == page.page.context)) for context, pages in self._contexts
+        ]
+        await page.page.close()
+
     def _alive(self) -> Iterator[PageClient]:
         return (page for page in self.pages if not page.lost)
 
@@ -162,10 +171,10 @@ class Browsers:
                 for context, pages in self._contexts
                 if context.browser is not None and context.browser.is_connected()
             ]
-            if self._contexts and self._contexts[-1][1] < self.housing.pages_per_context:
-                context, pages = self._contexts[-1]
-                self._contexts[-1] = (context, pages + 1)
-                return context
+            for place, (context, pages) in enumerate(self._contexts):
+                if pages < self.housing.pages_per_context:
+                    self._contexts[place] = (context, pages + 1)
+                    return context
             browser = await self._browser()
             context = await browser.new_context(viewport=None, service_workers="block")
             self._contexts.append((context, 1))

@@ -25,6 +25,10 @@ SETTLE_AT_MOST_S = 10.0
 """How long a phase that is over waits for the acknowledgements of its last edits."""
 CONVERGE_AT_MOST_S = 15.0
 """How long replicas may take to be in sync before they are compared as they are."""
+HANDSHAKE_TIMEOUT_MS = 10_000
+DOCUMENT_TIMEOUT_MS = 20_000
+PAGE_MEMORY_MB = 1024
+"""A page that has grown beyond this is replaced between two phases."""
 RETIRE_AFTER_S = 10.0
 """How long after its members have moved on a document is compared and left."""
 
@@ -36,6 +40,7 @@ def plan_of(scenario: Scenario) -> Plan:
         edits_per_document=scenario.edits_per_document,
         pacing=scenario.pacing,
         seed=scenario.seed,
+        offline_s=scenario.network.offline_s if scenario.network else 0.0,
     )
 
 
@@ -43,21 +48,27 @@ def page_settings(config: AgentConfig, scenario: Scenario) -> dict[str, Any]:
     """Return what every page is started with."""
     scheme, _, rest = config.relay_url.partition("://")
     http = f"{'https' if scheme == 'wss' else 'http'}://{rest.rstrip('/')}"
-    pages = max(
-        1, -(-scenario.peak_connections // scenario.fleet.workers) // scenario.connections_per_page
-    )
+    share = -(-scenario.peak_connections // scenario.fleet.workers)
+    pages = max(1, -(-share // scenario.connections_per_page))
+    network = scenario.network
     return {
         "worker": config.worker,
         "relay_url": config.relay_url,
         "manifest_url": f"{http}/.manifest.tonk",
-        "manifest_mode": "cors",
         "bootstrap": scenario.bootstrap,
         "edit": scenario.edit,
         "payload_bytes": scenario.payload_bytes,
         "history": scenario.history,
-        "handshake_timeout_ms": 10_000,
-        "document_timeout_ms": 20_000,
+        "handshake_timeout_ms": HANDSHAKE_TIMEOUT_MS,
+        "document_timeout_ms": DOCUMENT_TIMEOUT_MS,
         "deliveries_per_s": scenario.deliveries_recorded_per_s / pages,
+        "network": network
+        and {
+            "share": network.share,
+            "latency_ms": network.latency_ms,
+            "kilobits_per_s": network.kilobits_per_s,
+            "offline_ms": network.offline_s * 1000,
+        },
     }
 
 
@@ -87,6 +98,7 @@ class Load:
 
     async def prepare(self, order: Order) -> None:
         """Compute an order's agenda and give each page its part; returns before it begins."""
+        await self._recycle()
         self._order = order
         self._agenda = agenda = await asyncio.to_thread(
             agenda_of, order, self._plan, self._config.worker, self._highest
@@ -121,15 +133,15 @@ class Load:
 
     async def tick(self) -> list[PageState]:
         """Fetch and record every page's samples; return the pages' states."""
-        answers = await asyncio.gather(
-            *(page.drain() for page in self._alive()), return_exceptions=True
-        )
+        pages = self._alive()
+        answers = await asyncio.gather(*(page.drain() for page in pages), return_exceptions=True)
         states = []
-        for answer in answers:
+        for page, answer in zip(pages, answers, strict=True):
             if isinstance(answer, BaseException):
                 log.warning("a page gave no samples: %s", answer)
                 continue
             rows, state = answer
+            page.memory_mb = state.memoryBytes / 2**20
             self._recording.take(rows)
             states.append(state)
         return states
@@ -171,6 +183,19 @@ class Load:
             task.cancel()
         await self._each(PageClient.close_all)
         await self.tick()
+
+    async def _recycle(self) -> None:
+        """Replace pages that have grown; their connections open again with the next order."""
+        for page in self._alive():
+            if page.memory_mb <= PAGE_MEMORY_MB:
+                continue
+            log.warning("%s holds %.0f MiB and is replaced", page.name, page.memory_mb)
+            await page.close_all()
+            rows, _ = await page.drain()
+            self._recording.take(rows)
+            housed = sum(len(other.connections) for other in self._alive())
+            await self._browsers.retire(page)
+            await self._browsers.house(housed)
 
     async def _retire(self, document: str, at_us: int) -> None:
         await self._clock.sleep_until(at_us)

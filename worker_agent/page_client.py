@@ -38,6 +38,7 @@ class PageState:
     attempted: int
     pending: int
     heapBytes: int  # noqa: N815
+    memoryBytes: int  # noqa: N815
 
 
 Rows = dict[str, dict[str, list[Any]]]
@@ -54,6 +55,7 @@ class PageClient:
     connections: set[int] = field(default_factory=set)
     clock_error_us: float = 0.0
     lost: str = ""
+    memory_mb: float = 0.0
 
     async def call(
         self, expression: str, argument: Any = None, *, timeout_s: float = CALL_TIMEOUT_S

@@ -2,6 +2,7 @@
 // its members move on to a fresh one).
 
 import { nowUs } from "./clock.js";
+import { isWorse, Link } from "./link.js";
 import { Replica } from "./replica.js";
 import * as wire from "./wire.js";
 
@@ -20,6 +21,7 @@ export class Connection {
     this.tries = 0;
     this.retries = 0;
     this.socket = null;
+    this.link = null; // between socket and user, if this one's network is worse
     this.relayId = null; // known once the handshake is done
     this.wanted = false;
     this.failure = null; // the type of the last failure, while not connected
@@ -105,11 +107,21 @@ export class Connection {
       const type = socket.readyState === WebSocket.OPEN ? "handshake_timeout" : "connect_timeout";
       this.#failed(socket, type, `nothing came within ${timeout} ms`);
     }, timeout);
+    if (isWorse(this.index, this.settings.network)) {
+      this.link = new Link(
+        this.settings.network,
+        (data) => this.#put(data),
+        (data) => this.#receive(socket, data),
+      );
+    }
     socket.onopen = () => {
       this.record("open", this.newest, performance.now() - this.beganMs);
-      socket.send(wire.join(this.peerId));
+      this.#post(wire.join(this.peerId));
     };
-    socket.onmessage = ({ data }) => this.#receive(socket, data);
+    socket.onmessage = ({ data }) => {
+      if (this.link && data instanceof ArrayBuffer) this.link.down.send(data);
+      else this.#receive(socket, data);
+    };
     socket.onclose = ({ code, reason, wasClean }) => {
       const type = this.relayId ? "connection_dropped" : code === 1006 ? "connect_failed" : "closed_early";
       const how = wasClean ? "closed by the relay" : "lost";
@@ -123,7 +135,6 @@ export class Connection {
     try {
       const answer = await fetch(this.settings.manifest_url, {
         cache: "no-store",
-        mode: this.settings.manifest_mode,
         signal: AbortSignal.timeout(this.settings.handshake_timeout_ms),
       });
       if (!answer.ok && answer.type !== "opaque") throw new Error(`status ${answer.status}`);
@@ -186,7 +197,7 @@ export class Connection {
         this.retries = 0;
         replica.receive(message.data);
       } else if (type === "request") {
-        this.socket.send(wire.unavailable(this.peerId, this.relayId, documentId));
+        this.#post(wire.unavailable(this.peerId, this.relayId, documentId));
       }
     } else if (type === "doc-unavailable" && replica) {
       replica.unavailable();
@@ -194,8 +205,16 @@ export class Connection {
   }
 
   send(type, documentId, data) {
-    if (this.socket?.readyState !== WebSocket.OPEN) return;
-    this.socket.send(wire.sync(type, this.peerId, this.relayId, documentId, data));
+    this.#post(wire.sync(type, this.peerId, this.relayId, documentId, data));
+  }
+
+  #post(data) {
+    if (this.link) this.link.up.send(data);
+    else this.#put(data);
+  }
+
+  #put(data) {
+    if (this.socket?.readyState === WebSocket.OPEN) this.socket.send(data);
   }
 
   #failed(socket, type, message) {
@@ -218,6 +237,8 @@ export class Connection {
     clearTimeout(this.handshakeTimer);
     const socket = this.socket;
     this.socket = null;
+    this.link?.end();
+    this.link = null;
     this.relayId = null;
     for (const replica of this.replicas.values()) replica.pause();
     if (socket) {
@@ -229,6 +250,11 @@ export class Connection {
   // Cuts the socket, as a network would, and comes back.
   drop() {
     if (this.isOpen) this.#failed(this.socket, "dropped_on_purpose", "the plan cut this connection");
+  }
+
+  // Cuts the network for a while; nobody is told.
+  cutOff(forMs) {
+    this.link?.cut(forMs);
   }
 
   close() {

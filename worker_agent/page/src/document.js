@@ -10,7 +10,11 @@ const FIRST_ACTOR = "0".repeat(31) + "1";
 const ROOT = "_root";
 const LOG = "log";
 
-export const ready = (wasmUrl) => init({ module_or_path: wasmUrl });
+let exports = null;
+export async function ready(wasmUrl) {
+  exports = await init({ module_or_path: wasmUrl });
+}
+export const wasmBytes = () => exports?.memory.buffer.byteLength ?? 0;
 export const { initSyncState, decodeSyncMessage } = core;
 
 const bases = new Map();

@@ -4,7 +4,7 @@
 import { Agenda } from "./agenda.js";
 import { nowUs, setClock } from "./clock.js";
 import { Connection } from "./connection.js";
-import { baseBytes, ready } from "./document.js";
+import { baseBytes, ready, wasmBytes } from "./document.js";
 import { Recorder } from "./recorder.js";
 
 const recorder = new Recorder();
@@ -35,6 +35,7 @@ function run({ kind, connection: index, document, generation, ...event }) {
   else if (kind === "edit") connectionOf(index, document).edit({ generation, ...event });
   else if (kind === "join") connections.get(index)?.joinDocument(generation);
   else if (kind === "drop") connections.get(index)?.drop();
+  else if (kind === "offline") connections.get(index)?.cutOff(settings.network.offline_ms);
   else if (kind === "close") {
     connections.get(index)?.close();
     connections.delete(index);
@@ -118,6 +119,7 @@ globalThis.relayLoad = {
 
   // Gives all samples since the last call and the page's state, as one JSON text.
   drain() {
+    const heapBytes = performance.memory?.usedJSHeapSize ?? 0;
     const state = {
       atUs: nowUs(),
       lagMs,
@@ -129,7 +131,8 @@ globalThis.relayLoad = {
       pending: all().reduce(
         (sum, one) => sum + [...one.replicas.values()].reduce((n, r) => n + r.pending.length, 0), 0,
       ),
-      heapBytes: performance.memory?.usedJSHeapSize ?? 0,
+      heapBytes,
+      memoryBytes: heapBytes + wasmBytes(),
     };
     lagMs = 0;
     return JSON.stringify({ rows: recorder.drain(), state });
