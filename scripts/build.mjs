@@ -59,5 +59,11 @@ for (const name of wanted) {
     console.error(`build: there is no target ${name}; choose ${Object.keys(targets).join(' or ')}`)
     process.exit(2)
   }
-  await targets[name]()
+  try {
+    await targets[name]()
+  } catch (error) {
+    // esbuild has said already what is wrong with which line.
+    if (!error.errors) console.error(`build: ${error.message}`)
+    process.exit(1)
+  }
 }

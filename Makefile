@@ -1,0 +1,54 @@
+# Everything goes through .venv, which `make setup` builds; each target does set-up by itself.
+#   make demo                    a load test of a local relay with 40 browser connections
+#   make test                    lint, types and the tests
+#   make test ARGS="-k cli -x"   with arguments for pytest
+
+PYTHON ?=
+SCENARIO ?= local
+ARGS ?=
+RUN := .venv/bin
+export PYTHON
+
+.PHONY: help setup demo test lint format bench faults faults-full lock clean
+
+help:
+	@echo "make demo    load a local relay with 40 browser connections for about 75 s, and report"
+	@echo "make test    lint, types and tests (ARGS=... goes to pytest)"
+	@echo "make lint    lint and types only"
+	@echo "make bench   measure what the README claims; writes benchmarks/results.md"
+	@echo "make faults  kill, cut and cancel runs at random instants, and count what leaks"
+	@echo "make clean   remove all that set-up made; results/ stays"
+
+setup:
+	@scripts/setup
+
+demo: setup
+	@$(RUN)/relay-load run $(SCENARIO)
+
+test: lint
+	@$(RUN)/python -m pytest $(ARGS)
+
+lint: setup
+	@$(RUN)/ruff check .
+	@$(RUN)/ruff format --check .
+	@$(RUN)/mypy
+
+format: setup
+	@$(RUN)/ruff check --fix .
+	@$(RUN)/ruff format .
+
+bench: setup
+	@$(RUN)/python -m benchmarks $(ARGS)
+
+faults: setup
+	@$(RUN)/python -m benchmarks.faults $(ARGS)
+
+faults-full: setup
+	@$(RUN)/python -m benchmarks.faults --full $(ARGS)
+
+lock: setup
+	@scripts/lock
+
+clean:
+	rm -rf .venv node_modules .setup worker_agent/page/dist reports/templates/vendor \
+		local_relay/dist .mypy_cache .ruff_cache .pytest_cache build dist
