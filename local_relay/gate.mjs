@@ -94,9 +94,9 @@ export class Gate extends EventEmitter {
       return
     }
     if (this.#ended) return
-    if (this.faults.no_documents && isDelayed(kind)) return this.#withhold(bytes, kind)
     try {
-      this.emit("message", bytes)
+      if (this.faults.no_documents && isDelayed(kind)) this.#withhold(bytes, kind)
+      else this.emit("message", bytes)
     } catch (error) {
       // The adapter throws at some bytes that are CBOR and no message. One client's mistake must not end the relay.
       this.counters.errors += 1

@@ -78,6 +78,12 @@ async function main() {
   const options = readOptions(process.argv.slice(2))
   if (options.help) return process.stdout.write(`${usage()}\n`)
 
+  for (const signal of ["SIGTERM", "SIGINT"]) {
+    process.once(signal, () => {
+      log(`${signal}: ends`)
+      process.exit(0)
+    })
+  }
   // The library reports with console.log, and stdout carries the ready line alone.
   console.log = console.error
   process.stderr.on("error", () => {}) // whoever reads the log may go away before the relay does
@@ -118,12 +124,6 @@ async function main() {
   const address = `${reachable(options.host)}:${port}`
   url = `ws://${address}/`
   if (stall_s > 0) setTimeout(() => faults.change({ stall_s }), options.stall_at_s * 1000)
-  for (const signal of ["SIGTERM", "SIGINT"]) {
-    process.once(signal, () => {
-      log(`${signal}: ends`)
-      process.exit(0)
-    })
-  }
   const ready = { ready: true, url, http_url: `http://${address}`, admin_url: `http://${ADMIN_HOST}:${adminPort}`, pid: process.pid }
   process.stdout.write(`${JSON.stringify(ready)}\n`)
 }

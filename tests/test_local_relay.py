@@ -8,7 +8,7 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from itertools import pairwise
+from itertools import combinations, pairwise
 from pathlib import Path
 from statistics import median
 
@@ -263,8 +263,8 @@ def test_the_relay_serves_one_message_at_a_time(relay: RelayProcess) -> None:
     """With 20 ms for a message, 40 messages on 4 sockets take 800 ms, in order on each socket."""
     relay.set_faults(service_ms=20)
     totals_ms: list[float] = []
-    # A busy machine can only lengthen a measurement: the shortest of three is the relay's own.
-    while len(totals_ms) < 3 and min(totals_ms, default=1000) > 820:
+    # A busy machine can only lengthen a measurement: the shortest of a few is the relay's own.
+    while len(totals_ms) < 6 and min(totals_ms, default=1000) > 820:
         answers = run_node(CLIENT, "requests", relay.url, "4", "10")
         for of_socket in answers:
             assert [answer["index"] for answer in of_socket] == list(range(10))
@@ -278,17 +278,23 @@ def test_the_relay_serves_one_message_at_a_time(relay: RelayProcess) -> None:
 def test_service_times_vary_by_the_seed() -> None:
     """Noise spreads service times about their mean, and the same seed gives the same ones."""
 
-    def gaps_ms() -> list[float]:
-        with start_relay("--service-ms", "20", "--service-noise", "0.8", "--seed", "3") as relay:
-            (answers,) = run_node(CLIENT, "requests", relay.url, "1", "25")
-        at_ms = [answer["at_ms"] for answer in answers]
-        return [later - earlier for earlier, later in pairwise(at_ms)]
+    def answered_ms(seed: str) -> list[float]:
+        flags = ("--service-ms", "30", "--service-noise", "0.8", "--seed", seed)
+        with start_relay(*flags) as relay:
+            (answers,) = run_node(CLIENT, "requests", relay.url, "1", "20")
+        return [answer["at_ms"] for answer in answers]
 
-    first, second = gaps_ms(), gaps_ms()
-    assert max(first) - min(first) > 16
-    assert 24 * 4 < sum(first) < 24 * 36
-    differences_ms = [abs(one - other) for one, other in zip(first, second, strict=True)]
-    assert median(differences_ms) < 4
+    def agree(one: list[float], other: list[float]) -> bool:
+        return median(abs(a - b) for a, b in zip(one, other, strict=True)) < 5
+
+    gaps_ms = [later - earlier for earlier, later in pairwise(answered_ms("3"))]
+    assert max(gaps_ms) - min(gaps_ms) > 20
+    # A busy machine can delay some answers of a run: two undisturbed ones must be among a few.
+    runs: list[list[float]] = []
+    while not any(agree(one, other) for one, other in combinations(runs, 2)):
+        assert len(runs) < 6, "no two runs with one seed agree"
+        runs.append(answered_ms("3"))
+    assert not agree(runs[-1], answered_ms("4"))
 
 
 def test_a_documents_broadcasts_are_batched(relay: RelayProcess) -> None:
