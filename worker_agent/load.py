@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
 from typing import Any
 
 from run_store.agent_config import AgentConfig
 from run_store.errors import BrowserError
 from run_store.messages import Order
-from run_store.schedule import Plan, connections_planned, slot_of
+from run_store.schedule import Plan
 from scenarios.model import Scenario
-from worker_agent.agenda import Agenda, Event, agenda_of
+from worker_agent.agenda import Event
+from worker_agent.base_load import CONVERGE_AT_MOST_S, SETTLE_AT_MOST_S, BaseLoad
 from worker_agent.browsers import Browsers
 from worker_agent.clock import RunClock
 from worker_agent.document_ids import document_id
@@ -21,10 +21,6 @@ from worker_agent.recording import Recording
 
 log = logging.getLogger(__name__)
 
-SETTLE_AT_MOST_S = 10.0
-"""How long a phase that is over waits for the acknowledgements of its last edits."""
-CONVERGE_AT_MOST_S = 15.0
-"""How long replicas may take to be in sync before they are compared as they are."""
 HANDSHAKE_TIMEOUT_MS = 10_000
 DOCUMENT_TIMEOUT_MS = 20_000
 PAGE_MEMORY_MB = 1024
@@ -72,7 +68,7 @@ def page_settings(config: AgentConfig, scenario: Scenario) -> dict[str, Any]:
     }
 
 
-class Load:
+class Load(BaseLoad):
     """Keeps this worker's pages on the plan of the order in force."""
 
     def __init__(
@@ -84,52 +80,19 @@ class Load:
         recording: Recording,
         clock: RunClock,
     ) -> None:
-        self._config = config
-        self._plan = plan_of(scenario)
+        super().__init__(config=config, plan=plan_of(scenario), recording=recording, clock=clock)
         self._browsers = browsers
-        self._recording = recording
-        self._clock = clock
-        self._order: Order | None = None
-        self._agenda = Agenda([], [], [])
-        self._highest = 0
-        self._expected: dict[str, list[int]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
         browsers.on_lost = self._page_lost
 
     async def prepare(self, order: Order) -> None:
         """Compute an order's agenda and give each page its part; returns before it begins."""
         await self._recycle()
-        self._order = order
-        self._agenda = agenda = await asyncio.to_thread(
-            agenda_of, order, self._plan, self._config.worker, self._highest
-        )
-        self._highest = max(self._highest, int(max(order.connections.start, order.connections.end)))
-        for edit in agenda.edits:
-            key = f"{edit.document}:{edit.generation}"
-            self._expected.setdefault(key, []).append(edit.edit)
-        self._recording.outstanding = {
-            event.edit: {
-                "document": event.document,
-                "generation": event.generation,
-                "connection": event.connection,
-                "intended_us": order.starts_at_us + round(event.at_s * 1e6),
-            }
-            for event in agenda.events
-            if event.kind == "edit"
-        }
+        agenda = await self._take(order)
         await self._give(agenda.events)
         for move in agenda.moves:
             old = f"{move.document}:{move.to - 1}"
             at_us = order.starts_at_us + round((move.at_s + RETIRE_AFTER_S) * 1e6)
             self._start(self._retire(old, at_us))
-
-    def cut(self, at_us: int) -> None:
-        """Take the order in force to end at `at_us`: later edits were never offered."""
-        self._recording.outstanding = {
-            edit: row
-            for edit, row in self._recording.outstanding.items()
-            if row["intended_us"] <= at_us
-        }
 
     async def tick(self) -> list[PageState]:
         """Fetch and record every page's samples; return the pages' states."""
@@ -145,15 +108,6 @@ class Load:
             self._recording.take(rows)
             states.append(state)
         return states
-
-    def target(self, at_us: int) -> int:
-        """Return how many connections this worker should have at an instant."""
-        order = self._order
-        if order is None or order.action != "run" or not order.duration_s:
-            return 0
-        share = (at_us - order.starts_at_us) / 1e6 / order.duration_s
-        planned = connections_planned(order.connections, share)
-        return sum(slot_of(c, order) == self._config.worker for c in range(planned))
 
     async def settle(self) -> None:
         """End a phase: wait for what is on its way, then write down what did not come."""
@@ -293,16 +247,3 @@ class Load:
 
     async def _sum(self, action: Any) -> int:
         return sum(await self._each(action))
-
-    def _start(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("background work failed", exc_info=error)
-            self._recording.error(
-                self._clock.now_us(), "agent_error", f"{type(error).__name__}: {error}"
-            )
