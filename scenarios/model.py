@@ -36,6 +36,17 @@ class _Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+_NOT_WITH_JOURNEY = (
+    "edits_per_document",
+    "history",
+    "payload_bytes",
+    "edit",
+    "bootstrap",
+    "network",
+)
+"""What the load's own client does and a user's own page does not."""
+
+
 class Phase(_Strict):
     """A stretch of the run with one plan of connections and edits.
 
@@ -95,7 +106,7 @@ class Scenario(_Strict):
     connections: int = Field(ge=0, le=100_000)
     connections_per_document: int = Field(default=0, ge=0, description="0: all on one document")
     isolation: Isolation = "shared"
-    connections_per_page: int = Field(default=50, ge=1, le=SOCKETS_PER_CONTEXT)
+    connections_per_page: int = Field(default=100, ge=1, le=SOCKETS_PER_CONTEXT)
     edits_per_document: int = Field(default=500, ge=1)
     history: int = Field(
         default=0, ge=0, le=100_000, description="edits that a document starts with"
@@ -108,7 +119,9 @@ class Scenario(_Strict):
     deliveries_recorded_per_s: float = Field(
         default=2000, gt=0, description="for each worker; beyond it a weighted uniform sample"
     )
-    journey: str = Field(default="", description="module:prefix of the user's own Playwright code")
+    journey: str = Field(
+        default="", description="module:function of the user's own Playwright code"
+    )
     journey_requirements: tuple[str, ...] = ()
     network: NetworkProfile | None = None
     allowed_hosts: tuple[str, ...] = Field(
@@ -148,6 +161,16 @@ class Scenario(_Strict):
             raise ValueError(error.message) from None
         if self.journey and self.isolation != "context":
             raise ValueError('a journey drives a page of its own: isolation must be "context"')
+        without = [
+            name
+            for name in _NOT_WITH_JOURNEY
+            if self.journey and getattr(self, name) != type(self).model_fields[name].default
+        ]
+        if without:
+            raise ValueError(
+                f"a journey's page has its own sockets, documents and edits: leave out "
+                f"{', '.join(without)}"
+            )
         return self
 
     @property

@@ -17,7 +17,7 @@ export class Connection {
     this.recorder = recorder;
     this.identify = identify; // generation -> { documentId, creator }
     this.replicas = new Map();
-    this.peerId = `load-${settings.worker}-${index}-${crypto.randomUUID().slice(0, 8)}`;
+    this.peerId = null; // a fresh one for each socket
     this.tries = 0;
     this.retries = 0;
     this.socket = null;
@@ -90,6 +90,7 @@ export class Connection {
     clearTimeout(this.retryTimer);
     this.tries += 1;
     this.beganMs = performance.now();
+    this.peerId = `load-${this.settings.worker}-${this.index}-${crypto.randomUUID()}`;
     this.record("opening", this.newest, 0);
     if (this.settings.bootstrap === "tonk" && !(await this.#bootstrap())) return;
     if (!this.wanted) return;

