@@ -1,0 +1,155 @@
+"""What comes next: pure functions from the scenario and what is done to the next order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from run_store.layout import phase_label
+from run_store.messages import Line, Order, PhaseRecord, PhaseRef
+from run_store.schedule import Plan, edits_of_documents, planned_edits
+from scenarios.model import Phase, Scenario
+
+EDITS_OF_AN_ATTEMPT = 100_000_000
+"""Edits are numbered from a multiple of this, so that attempts never share a number."""
+RECONNECTIONS_PER_S = 20.0
+"""How fast a retried run brings its connections back before it goes on."""
+WIND_DOWN_S = 5.0
+"""How long the cool-down of a run that was told to stop lasts at most."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far an attempt has come: what the next order continues from."""
+
+    attempt: int
+    next_order: int = 1
+    connections: int = 0
+    next_edit: int = 0
+    document_edits: dict[int, int] = field(default_factory=dict)
+
+    @classmethod
+    def of_attempt(cls, attempt: int) -> Progress:
+        """Return the beginning of an attempt."""
+        return cls(attempt=attempt, next_edit=(attempt - 1) * EDITS_OF_AN_ATTEMPT)
+
+    def after(self, order: Order, plan: Plan) -> Progress:
+        """Return where things stand when an order has been carried out in full."""
+        return replace(
+            self,
+            next_order=order.number + 1,
+            connections=int(order.connections.end),
+            next_edit=order.first_edit + len(planned_edits(order, plan)),
+            document_edits=edits_of_documents(order, plan),
+        )
+
+
+def plan_of(scenario: Scenario) -> Plan:
+    """Return the parts of a scenario that a schedule depends on."""
+    return Plan(
+        connections_per_document=scenario.connections_per_document,
+        edits_per_document=scenario.edits_per_document,
+        pacing=scenario.pacing,
+        seed=scenario.seed,
+        offline_s=scenario.network.offline_s if scenario.network else 0.0,
+    )
+
+
+def plan_order(
+    scenario: Scenario,
+    index: int,
+    *,
+    progress: Progress,
+    slots: Sequence[str],
+    starts_at_us: int,
+    duration_s: float | None = None,
+) -> Order:
+    """Return the order of the scenario's phase `index`, going on from `progress`.
+
+    Every worker that still holds a slot may sample the relay, the first of them first.
+    """
+    phase = scenario.phases[index]
+    rate = phase.edits_per_minute / 60
+    start_rate = rate if phase.edits_per_minute_start is None else phase.edits_per_minute_start / 60
+    return Order(
+        number=progress.next_order,
+        attempt=progress.attempt,
+        action="run",
+        starts_at_us=starts_at_us,
+        duration_s=phase.duration_s if duration_s is None else duration_s,
+        phase=PhaseRef(index=index, name=phase.name, kind=phase.kind),
+        connections=Line(start=progress.connections, end=scenario.connections_at_end_of(phase)),
+        edits_per_s=Line(start=start_rate, end=rate),
+        slots=list(slots),
+        first_edit=progress.next_edit,
+        document_edits=progress.document_edits,
+        relay_samplers=_in_order(slots),
+        drop_share=phase.drop_share if phase.kind == "storm" else 0.0,
+        check_replicas=phase.kind == "cooldown" or index == len(scenario.phases) - 1,
+    )
+
+
+def reconnect_order(
+    index: int, *, connections: int, progress: Progress, slots: Sequence[str], starts_at_us: int
+) -> Order:
+    """Return the order that brings a retried run's connections back, before phase `index`.
+
+    Nothing is edited, and its samples belong to no phase of the scenario.
+    """
+    return Order(
+        number=progress.next_order,
+        attempt=progress.attempt,
+        action="run",
+        starts_at_us=starts_at_us,
+        duration_s=max(3.0, connections / RECONNECTIONS_PER_S),
+        phase=PhaseRef(index=index, name="reconnect", kind="ramp"),
+        connections=Line(start=0, end=connections),
+        slots=list(slots),
+        first_edit=progress.next_edit,
+        document_edits=progress.document_edits,
+        relay_samplers=_in_order(slots),
+    )
+
+
+def stop_order(progress: Progress, *, starts_at_us: int, reason: str) -> Order:
+    """Return the order that ends an attempt's load."""
+    return Order(
+        number=progress.next_order,
+        attempt=progress.attempt,
+        action="stop",
+        starts_at_us=starts_at_us,
+        reason=reason,
+    )
+
+
+def remaining_phases(scenario: Scenario, done: Sequence[PhaseRecord]) -> list[int]:
+    """Return the phases that are still to be carried out, in order.
+
+    Those before the first that is not complete count, even if one behind it is.
+    """
+    complete = {record.label for record in done if not record.stopped_early}
+    for index, phase in enumerate(scenario.phases):
+        if phase_label(index, phase.name) not in complete:
+            return list(range(index, len(scenario.phases)))
+    return []
+
+
+def connections_before(scenario: Scenario, index: int) -> int:
+    """Return how many connections are open when phase `index` begins."""
+    return scenario.connections_at_end_of(scenario.phases[index - 1]) if index else 0
+
+
+def wind_down_phase(scenario: Scenario, after: int) -> tuple[int, float] | None:
+    """Return the cool-down behind phase `after` and how long it lasts when the run is cut short.
+
+    None if the scenario has none: then the load just stops.
+    """
+    for index in range(after + 1, len(scenario.phases)):
+        phase: Phase = scenario.phases[index]
+        if phase.kind == "cooldown":
+            return index, min(phase.duration_s, WIND_DOWN_S)
+    return None
+
+
+def _in_order(slots: Sequence[str]) -> list[str]:
+    return [worker for worker in dict.fromkeys(slots) if worker]

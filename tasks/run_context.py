@@ -1,0 +1,39 @@
+"""What every step of one attempt of a run needs to know."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from run_store.layout import RunLayout
+from run_store.store import Store, StoreAddress
+from scenarios.model import Scenario
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """One attempt of one run. `folder` is the run's own on this machine: logs, pids, report."""
+
+    run_id: str
+    attempt: int
+    scenario: Scenario
+    relay_url: str
+    has_metrics: bool
+    address: StoreAddress
+    folder: Path
+    fleet: str
+    chromium: str | None = None
+
+    @property
+    def layout(self) -> RunLayout:
+        """Where things stand in the bucket."""
+        return RunLayout(self.run_id)
+
+    def store(self) -> Store:
+        """Return a client of the run's store."""
+        return Store(self.address)
+
+    @property
+    def workers(self) -> tuple[str, ...]:
+        """The names of the workers that the scenario asks for."""
+        return tuple(f"worker-{number + 1}" for number in range(self.scenario.fleet.workers))
