@@ -35,6 +35,8 @@ def load_scenario(named: str, overrides: Mapping[str, Any] | Iterable[str] = ())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ScenarioError(f"{path} is not valid TOML: {error}.") from None
     table.setdefault("name", path.stem)
+    if isinstance(table.get("journey"), str):
+        table["journey"] = _beside(path.parent, table["journey"])
     given = overrides if isinstance(overrides, Mapping) else dict(map(_split, overrides))
     for key, value in given.items():
         _put(table, key, value)
@@ -60,6 +62,17 @@ def _find(named: str) -> Path:
         f"There is no scenario called {named!r}.",
         hint=f"Choose one of {known}, or give the path of a .toml file.",
     )
+
+
+def _beside(folder: Path, journey: str) -> str:
+    """Return a journey by its file's whole path, if its module stands beside the scenario file."""
+    module, _, function = journey.rpartition(":")
+    stem = module.replace(".", "/")
+    names = [module] if module.endswith(".py") else [f"{stem}.py", f"{stem}/__init__.py"]
+    for file in (folder / name for name in names):
+        if module and file.is_file():
+            return f"{file.resolve()}:{function}"
+    return journey
 
 
 def _split(line: str) -> tuple[str, Any]:
