@@ -54,16 +54,20 @@ class Housing:
         return math.ceil(connections / self.page_capacity)
 
 
-def launch_arguments() -> list[str]:
-    """Return Chromium's switches, beyond those that Playwright gives."""
+def launch_arguments(*, own_page: bool = False) -> list[str]:
+    """Return Chromium's switches, beyond those that Playwright gives.
+
+    A user's own page is run as any browser runs it.
+    """
     arguments = [
         "--enable-precise-memory-info",
         "--disable-quic",
         "--disable-features=Translate,OptimizationHints,MediaRouter",
-        # The manifest is fetched from the relay's origin whatever its CORS headers say.
-        "--disable-web-security",
         "--disable-dev-shm-usage",
     ]
+    if not own_page:
+        # The manifest is fetched from the relay's origin whatever its CORS headers say.
+        arguments.append("--disable-web-security")
     if os.geteuid() == 0:
         arguments.append("--no-sandbox")
     return arguments
@@ -125,6 +129,18 @@ class Browsers:
         page.connections.add(connection)
         return page
 
+    async def new_context(self) -> BrowserContext:
+        """Return a browser context of its own, for a page that is a user's and not ours.
+
+        The caller closes it. Raises BrowserError if Chromium does not start or is gone.
+        """
+        async with self._lock:
+            browser = await self._browser(own_page=True)
+        try:
+            return await browser.new_context()
+        except PlaywrightError as error:
+            raise BrowserError(f"No browser context: {error.message.splitlines()[0]}") from error
+
     async def retire(self, page: PageClient) -> None:
         """Close a page for good, on purpose: nobody is told that it was lost."""
         self.pages.remove(page)
@@ -180,7 +196,7 @@ class Browsers:
             self._contexts.append((context, 1))
             return context
 
-    async def _browser(self) -> Browser:
+    async def _browser(self, *, own_page: bool = False) -> Browser:
         alive = [browser for browser in self._browsers if browser.is_connected()]
         sockets = self.housing.page_capacity * self.housing.pages_per_context
         room = max(1, CONNECTIONS_PER_BROWSER // sockets)
@@ -190,7 +206,7 @@ class Browsers:
         try:
             browser = await self._playwright.chromium.launch(
                 executable_path=self._chromium,
-                args=launch_arguments(),
+                args=launch_arguments(own_page=own_page),
                 timeout=LAUNCH_TIMEOUT_MS,
                 # Signals reach the agent, and the agent closes its browsers.
                 handle_sigint=False,
