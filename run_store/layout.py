@@ -101,6 +101,11 @@ class RunLayout:
         """`run.json`: a RunRecord."""
         return f"{self.root}run.json"
 
+    @property
+    def stop(self) -> str:
+        """`stop.json`: whoever writes it asks for the run's end."""
+        return f"{self.root}stop.json"
+
     def lease(self, attempt: int) -> str:
         """`lease.json`: a Lease, raised while the orchestrator lives."""
         return f"{self.root}attempt={attempt}/lease.json"

@@ -10,6 +10,7 @@ import math
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 from run_store.messages import Line, Order
 
@@ -26,6 +27,41 @@ class Plan:
     pacing: str
     seed: int
     offline_s: float = 0.0
+
+
+class HasSchedule(Protocol):
+    """What a scenario tells a schedule."""
+
+    @property
+    def connections_per_document(self) -> int:
+        """Members of a document; 0 for all on one."""
+
+    @property
+    def edits_per_document(self) -> int:
+        """Edits after which a document is followed by a fresh one."""
+
+    @property
+    def pacing(self) -> str:
+        """`constant` or `poisson`."""
+
+    @property
+    def seed(self) -> int:
+        """What all draws depend on."""
+
+    @property
+    def offline_s(self) -> float:
+        """How long each connection is cut off in each phase."""
+
+
+def plan_of(scenario: HasSchedule) -> Plan:
+    """Return the parts of a scenario that a schedule depends on."""
+    return Plan(
+        connections_per_document=scenario.connections_per_document,
+        edits_per_document=scenario.edits_per_document,
+        pacing=scenario.pacing,
+        seed=scenario.seed,
+        offline_s=scenario.offline_s,
+    )
 
 
 @dataclass(frozen=True)

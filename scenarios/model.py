@@ -194,6 +194,11 @@ class Scenario(_Strict):
         """Largest number of connections that any phase plans."""
         return max(self.connections_at_end_of(phase) for phase in self.phases)
 
+    @property
+    def offline_s(self) -> float:
+        """How long the network profile cuts each connection off in each phase."""
+        return self.network.offline_s if self.network else 0.0
+
     def connections_at_end_of(self, phase: Phase) -> int:
         """Return the phase's target; a warm-up never asks for more than the scenario's own."""
         if phase.connections is None:

@@ -76,8 +76,17 @@ class Silent:
         """Show nothing."""
 
 
-observer: ContextVar[Observer] = ContextVar("observer", default=Silent())
-"""Who shows the run that this context belongs to; the command line sets it."""
+_observer: ContextVar[Observer | None] = ContextVar("observer", default=None)
+
+
+def show_with(observer: Observer) -> None:
+    """Have the runs of this context shown by `observer`."""
+    _observer.set(observer)
+
+
+def current_observer() -> Observer:
+    """Return who shows the run that this context belongs to."""
+    return _observer.get() or Silent()
 
 
 def snapshot_of(

@@ -44,17 +44,6 @@ class Progress:
         )
 
 
-def plan_of(scenario: Scenario) -> Plan:
-    """Return the parts of a scenario that a schedule depends on."""
-    return Plan(
-        connections_per_document=scenario.connections_per_document,
-        edits_per_document=scenario.edits_per_document,
-        pacing=scenario.pacing,
-        seed=scenario.seed,
-        offline_s=scenario.network.offline_s if scenario.network else 0.0,
-    )
-
-
 def plan_order(
     scenario: Scenario,
     index: int,

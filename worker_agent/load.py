@@ -9,7 +9,7 @@ from typing import Any
 from run_store.agent_config import AgentConfig
 from run_store.errors import BrowserError
 from run_store.messages import Order
-from run_store.schedule import Plan
+from run_store.schedule import plan_of
 from scenarios.model import Scenario
 from worker_agent.agenda import Event
 from worker_agent.base_load import CONVERGE_AT_MOST_S, SETTLE_AT_MOST_S, BaseLoad
@@ -27,17 +27,6 @@ PAGE_MEMORY_MB = 1024
 """A page that has grown beyond this is replaced between two phases."""
 RETIRE_AFTER_S = 10.0
 """How long after its members have moved on a document is compared and left."""
-
-
-def plan_of(scenario: Scenario) -> Plan:
-    """Return the parts of a scenario that a schedule depends on."""
-    return Plan(
-        connections_per_document=scenario.connections_per_document,
-        edits_per_document=scenario.edits_per_document,
-        pacing=scenario.pacing,
-        seed=scenario.seed,
-        offline_s=scenario.network.offline_s if scenario.network else 0.0,
-    )
 
 
 def page_settings(config: AgentConfig, scenario: Scenario) -> dict[str, Any]:

@@ -1,0 +1,48 @@
+"""What a fleet is: it gives workers to an attempt of a run, and takes them back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from tasks.run_context import RunContext
+
+
+@dataclass(frozen=True)
+class Worker:
+    """One worker that a fleet gave. `where` is for people: a host, or this machine."""
+
+    name: str
+    where: str
+    details: dict[str, str] = field(default_factory=dict)
+
+
+class Fleet(Protocol):
+    """Where workers come from.
+
+    Any process may call `release`, any number of times, with nothing but the context: what to
+    give back is found, not remembered.
+    """
+
+    async def acquire(self, context: RunContext) -> list[Worker]:
+        """Give the scenario's workers, or raise FleetError and leave nothing behind."""
+
+    async def deploy(self, context: RunContext, worker: Worker) -> None:
+        """Have the agent of `context` running on a worker; FleetError if it does not start."""
+
+    async def is_alive(self, context: RunContext, worker: Worker) -> bool:
+        """Say whether a worker's agent can still be running; True if that is not known."""
+
+    async def release(self, context: RunContext) -> list[str]:
+        """Give everything of this run back; return what could not be."""
+
+
+def fleet_of(kind: str) -> Fleet:
+    """Return the fleet of that kind; FleetError names those that there are."""
+    from run_store.errors import FleetError  # noqa: PLC0415 - fleets are imported when asked for
+
+    if kind == "local":
+        from tasks.fleets.local import LocalFleet  # noqa: PLC0415 - likewise
+
+        return LocalFleet()
+    raise FleetError(f"There is no fleet called {kind!r}.", hint="Choose local.")
