@@ -1,0 +1,179 @@
+"""What is checked before anything is started: target, relay, page bundle, browser."""
+
+from __future__ import annotations
+
+import ipaddress
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import websockets
+from websockets.asyncio.client import connect
+
+from run_store.errors import BrowserError, CannotRunError, RelayError, UsageError
+from scenarios.model import Scenario
+from tasks.processes import PROJECT, own_environment
+
+BUNDLE = PROJECT / "worker_agent" / "page" / "dist" / "page.js"
+ANSWERS_WITHIN_S = 10.0
+_LOOPBACK_NAMES = ("localhost", "ip6-localhost")
+
+
+@dataclass(frozen=True)
+class RelayFacts:
+    """What a relay answered: how long its handshake took, and whether it publishes `/metrics`.
+
+    `problem` says why there are none.
+    """
+
+    handshake_ms: float
+    has_metrics: bool
+    problem: str = ""
+
+
+def check_target(relay_url: str, scenario: Scenario, *, allowed: bool = False) -> None:
+    """Raise UsageError unless this relay may be loaded: nothing is sent to it before.
+
+    Loopback always may. Any other host must be among the scenario's `allowed_hosts` (as `host`
+    or `host:port`), or the caller says that it is theirs to load.
+    """
+    host, port = _host_and_port(relay_url)
+    if allowed or is_loopback(host):
+        return
+    if {host, f"{host}:{port}"} & {name.lower() for name in scenario.allowed_hosts}:
+        return
+    raise UsageError(
+        f"The relay {host} is not on this machine, and nobody said that it may be loaded.",
+        hint=(
+            "A load test can take a relay away from its users. If it is yours to load, say so: "
+            f'--i-may-load-this-host, or allowed_hosts = ["{host}"] in the scenario.'
+        ),
+    )
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether a host, by name or address, is this machine."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host in _LOOPBACK_NAMES
+
+
+def metrics_url(relay_url: str) -> str:
+    """Return where a relay publishes its metrics: `/metrics` beside its WebSocket."""
+    parts = urlsplit(relay_url)
+    return f"{'https' if parts.scheme == 'wss' else 'http'}://{parts.netloc}/metrics"
+
+
+async def check_relay(relay_url: str) -> RelayFacts:
+    """Open one WebSocket to the relay and close it; ask for its metrics once.
+
+    Raises RelayError if it cannot be reached or what answers speaks no WebSocket. Missing
+    metrics are no error.
+    """
+    handshake_ms = await _handshake(relay_url)
+    problem = await _metrics_problem(metrics_url(relay_url))
+    return RelayFacts(handshake_ms, has_metrics=not problem, problem=problem)
+
+
+def check_bundle() -> None:
+    """Raise CannotRunError unless the page's script is built."""
+    if not BUNDLE.is_file():
+        raise CannotRunError(
+            f"The script that runs in the browser is not built ({BUNDLE}).",
+            hint="Run `make setup`.",
+        )
+
+
+def check_chromium() -> Path:
+    """Return this machine's Chromium; raise BrowserError, which says what to install."""
+    try:
+        found = subprocess.run(
+            [sys.executable, "-m", "worker_agent.chromium", "find"],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+            env=own_environment(),
+        )
+    except subprocess.TimeoutExpired:
+        raise BrowserError("Looking for Chromium took more than two minutes.") from None
+    if found.returncode != 0:
+        raise BrowserError(found.stderr.strip() or "No Chromium was found on this machine.")
+    return Path(found.stdout.strip())
+
+
+async def _handshake(relay_url: str) -> float:
+    began = time.perf_counter()
+    try:
+        # Neither a proxy nor the size of what the relay sends at once matters for this look.
+        async with connect(relay_url, open_timeout=ANSWERS_WITHIN_S, close_timeout=2, proxy=None):
+            return (time.perf_counter() - began) * 1000
+    except TimeoutError:
+        raise RelayError(
+            f"The relay {relay_url} did not answer within {ANSWERS_WITHIN_S:g} s.",
+            hint="Is it running, and is that its address?",
+        ) from None
+    except OSError as error:
+        raise RelayError(
+            f"The relay {relay_url} cannot be reached: {error.strerror or error}.",
+            hint="Start it, or correct the address.",
+        ) from error
+    except websockets.InvalidStatus as error:
+        raise RelayError(
+            f"{relay_url} is no WebSocket: it answered the upgrade with HTTP "
+            f"{error.response.status_code}.",
+            hint="Give the address at which the relay takes its clients.",
+        ) from error
+    except (websockets.WebSocketException, EOFError) as error:
+        raise RelayError(
+            f"{relay_url} is no WebSocket: {error}.",
+            hint="Give the address at which the relay takes its clients.",
+        ) from error
+
+
+async def _metrics_problem(url: str) -> str:
+    """Return why a relay's metrics cannot be used; nothing if they can."""
+    try:
+        async with httpx.AsyncClient(timeout=ANSWERS_WITHIN_S, trust_env=False) as client:
+            answer = await client.get(url)
+        if answer.status_code != httpx.codes.OK:
+            return f"{url} answers HTTP {answer.status_code}"
+        return _unlike_metrics(answer.json())
+    except httpx.HTTPError as error:
+        return f"{url} does not answer: {error or type(error).__name__}"
+    except ValueError:
+        return f"{url} does not answer in JSON"
+
+
+def _unlike_metrics(told: Any) -> str:
+    """Return what is missing in the answer; only what every relay of this kind tells is asked."""
+    if not isinstance(told, dict):
+        return "its answer is no JSON object"
+    memory = told.get("memory")
+    if not isinstance(told.get("connections"), int):
+        return "its answer has no number of connections"
+    if not isinstance(memory, dict) or not isinstance(memory.get("rss"), int | float):
+        return "its answer has no memory.rss"
+    return ""
+
+
+def _host_and_port(relay_url: str) -> tuple[str, int]:
+    """Return a relay's host, in lower case, and its port; UsageError if it is no ws address."""
+    problem = ""
+    try:
+        parts = urlsplit(relay_url)
+        if parts.scheme not in ("ws", "wss") or not parts.hostname:
+            problem = "it must begin with ws:// or wss:// and name a host"
+        else:
+            return parts.hostname.lower(), parts.port or (443 if parts.scheme == "wss" else 80)
+    except ValueError as error:
+        problem = str(error)
+    raise UsageError(
+        f"{relay_url!r} is not a relay's address: {problem}.", hint="Write ws://127.0.0.1:8081/"
+    )
