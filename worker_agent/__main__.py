@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from run_store.agent_config import AgentConfig
+from run_store.errors import RelayLoadError
 from worker_agent.agent import Agent
 
 
@@ -25,9 +26,14 @@ def main() -> int:
     try:
         config = AgentConfig.from_file(arguments.config)
     except (OSError, ValueError) as error:
-        print(f"{arguments.config} is no agent config: {error}", file=sys.stderr)  # noqa: T201
+        print(f"{arguments.config} is no agent config: {error}", file=sys.stderr)  # noqa: T201 - nothing else is set up yet
         return 2
-    return asyncio.run(Agent(config).run())
+    try:
+        agent = Agent(config)
+    except RelayLoadError as error:
+        print(error, file=sys.stderr)  # noqa: T201 - likewise
+        return 1
+    return asyncio.run(agent.run())
 
 
 if __name__ == "__main__":

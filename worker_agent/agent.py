@@ -4,43 +4,48 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib.metadata
 import logging
-import os
-import platform
 import signal
 import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Literal
-
-import psutil
+from typing import Any
 
 from run_store.agent_config import AgentConfig
-from run_store.errors import BrowserError, RelayLoadError, StoreError
+from run_store.errors import BrowserError, RelayLoadError
 from run_store.layout import RunLayout, phase_label
-from run_store.messages import Lease, Order, PhaseDone, Status, Vitals
+from run_store.messages import Order, PhaseDone, Status
 from run_store.store import Store
 from scenarios.model import Scenario
 from worker_agent.browsers import Browsers, Housing
 from worker_agent.chromium import find_chromium
 from worker_agent.clock import RunClock
-from worker_agent.lease import LeaseWatch
+from worker_agent.heartbeat import Heartbeat, host_facts, versions
+from worker_agent.late import TakesUpLate
 from worker_agent.load import Load, page_settings
-from worker_agent.page_client import PageState
+from worker_agent.orders import OrderFeed
+from worker_agent.power import power_off
+from worker_agent.progress import Progress
 from worker_agent.recording import Recording
+from worker_agent.relay_duty import RelayDuty
 from worker_agent.relay_sampler import RelaySampler
-from worker_agent.resources import ResourceSampler, Usage
-from worker_agent.spool import Spool
+from worker_agent.self_watch import SelfWatch
+from worker_agent.shipping import Shipper, spool_of
 
 log = logging.getLogger(__name__)
 
 TICK_S = 1.0
-CLOCK_EVERY_S = 30.0
 SHIP_LAST_S = 60.0
-FOLLOW_AFTER_S = 6.0
-"""A follower samples the relay once the sampler before it has not been heard for so long."""
+"""How long an agent that is told to stop tries to ship what it has."""
+LATE_AFTER_S = 2.0
+"""An order that is taken up so long after its instant is joined as it is by then."""
+THREADS = 16
+"""Calls to S3 may each hang for seconds; none may keep the others waiting for a thread."""
 
-State = Literal["starting", "ready", "running", "stopping", "stopped", "failed"]
+
+class _Load(TakesUpLate, Load):
+    """The load of connections in pages, which can be taken up late."""
 
 
 class Agent:
@@ -52,17 +57,19 @@ class Agent:
         self.layout = RunLayout(config.run_id)
         self.clock = RunClock()
         self.store = Store(config.store, timeout_s=5.0, tries=2)
-        # Samples go through a client of their own: a slow upload delays no heartbeat.
-        self.spool = Spool(
-            config.spool,
-            store=Store(config.store, timeout_s=30.0, tries=2),
-            layout=self.layout,
-            attempt=config.attempt,
-            worker=config.worker,
+        self.spool = spool_of(config)
+        self.recording = Recording(self.spool, self.clock.now_us)
+        self.shipper = Shipper(
+            self.spool, self.recording, self.clock.now_us, every_s=config.ship_every_s
         )
-        self.recording = Recording(self.spool)
-        self.lease = LeaseWatch()
+        self.feed = OrderFeed(self.store, self.layout, config.attempt, poll_s=config.order_poll_s)
         self.sampler = RelaySampler(config.relay_url, self.clock, self._relay_row)
+        self.duty = RelayDuty(self.sampler, config.worker, self._status_of)
+        self.watch = SelfWatch(
+            clock=self.clock, recording=self.recording, spool=self.spool, relay=self.sampler
+        )
+        self._progress_file = self.spool.folder / "progress.json"
+        self.progress = Progress.from_file(self._progress_file)
         self.status = Status(
             worker=config.worker,
             attempt=config.attempt,
@@ -72,63 +79,110 @@ class Agent:
             versions=versions(),
             host=host_facts(),
         )
-        self.orders: asyncio.Queue[Order] = asyncio.Queue()
-        self._last_order = 0
-        self._store_answered_at = time.monotonic()
+        self.heartbeat = Heartbeat(
+            store=self.store,
+            key=self.layout.status(config.attempt, config.worker),
+            status=self.status,
+            fill=self._fill,
+            every_s=config.heartbeat_s,
+        )
+        self._born = time.monotonic()
         self._stop = asyncio.Event()
         self._stop_reason = ""
-        self._sampling: asyncio.Task[None] | None = None
-        self._offset_ms: float | None = None
-        self._offset_error_ms: float | None = None
-        self._states: list[PageState] = []
-        self._loop_lag_ms = 0.0
-        self._spool_lock = asyncio.Lock()
+        self._ship_until = float("inf")
+        self._abandoned = False
+        self._signals = 0
+        self._ticking = asyncio.Lock()
 
     async def run(self) -> int:
-        """Follow orders until the end; return the process's exit code."""
+        """Follow orders until the end; return the process's exit code.
+
+        0: stopped as told, or with reason, and nothing is left in the spool. 1: could not run,
+        or samples stay in the spool. 130: told twice to stop.
+        """
         loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(THREADS, thread_name_prefix="agent"))
+        me = asyncio.current_task()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self.stop, f"told to by {number.name}")
-        background = [
-            asyncio.create_task(work, name=name)
-            for name, work in (("heartbeat", self._heartbeat()), ("lag", self._watch_lag()))
-        ]
+            loop.add_signal_handler(number, self._signalled, number.name, me)
+        beating = asyncio.create_task(self._always("heartbeat", self.heartbeat.run))
         try:
-            return await self._run(background)
+            code = await self._run()
+        except asyncio.CancelledError:
+            code = self._failed("told twice to stop", 130)
         except RelayLoadError as error:
             log.error("%s", error)  # noqa: TRY400 - its message says all
-            self.status.state, self.status.message = "failed", str(error)
-            return 1
+            code = self._failed(str(error), 1)
+        except Exception as error:
+            log.exception("the agent failed")
+            code = self._failed(f"{type(error).__name__}: {error}", 1)
         finally:
-            for task in background:
-                task.cancel()
-            await asyncio.gather(*background, return_exceptions=True)
-            await self._beat()
+            self.heartbeat.end()
+            await beating
+            await self.heartbeat.beat()
+            self.spool.close()
+        if self._abandoned and self.config.power_off:
+            power_off()
+        return code
 
-    def stop(self, reason: str) -> None:
-        """End the load in order and ship what there is, as soon as possible."""
-        log.info("stopping: %s", reason)
-        self._stop_reason = self._stop_reason or reason
+    def stop(self, reason: str, *, abandoned: bool = False) -> None:
+        """End the load in order and ship what there is, as soon as possible.
+
+        An `abandoned` agent, whose orchestrator or store is gone, has nobody who would fetch
+        its spool: it tries to ship for as long as it lives.
+        """
+        if not self._stop.is_set():
+            log.info("stopping: %s", reason)
+            self._stop_reason = self._stop_reason or reason
+            self._abandoned = abandoned
+        if not abandoned:
+            self._ship_until = min(self._ship_until, time.monotonic() + SHIP_LAST_S)
         self._stop.set()
 
-    async def _run(self, background: list[asyncio.Task[None]]) -> int:
-        chromium = Path(self.config.chromium) if self.config.chromium else find_chromium()
+    def _signalled(self, name: str, me: asyncio.Task[Any] | None) -> None:
+        self._signals += 1
+        self.stop(f"told to by {name}")
+        if self._signals > 1 and me is not None:
+            # What is not in the bucket by now is on the disk: one try, then the end.
+            self._ship_until = time.monotonic()
+            me.cancel()
+
+    def _failed(self, message: str, code: int) -> int:
+        self.status.state, self.status.message = "failed", message
+        return code
+
+    async def _run(self) -> int:
+        shipping = asyncio.create_task(self._always("shipping", self.shipper.run))
+        try:
+            await self._load()
+        finally:
+            shipping.cancel()
+            self.status.state = "stopping"
+            if not self._abandoned:
+                self._ship_until = min(self._ship_until, time.monotonic() + SHIP_LAST_S)
+            left = not await self.shipper.ship_all(self._patience_s)
+        self.status.state, self.status.message = "stopped", self._stop_reason
+        return int(left)
+
+    async def _load(self) -> None:
+        """Have browsers, follow orders in them, and close all connections."""
+        chosen = self.config.chromium
+        chromium = Path(chosen) if chosen else await asyncio.to_thread(find_chromium)
         if chromium is None:
             raise BrowserError(
                 "There is no Chromium on this worker.",
                 hint="Install chromium-headless-shell, or run `playwright install chromium`.",
             )
-        housing = Housing(self.scenario.isolation, self.scenario.connections_per_page)
         share = -(-self.scenario.peak_connections // self.scenario.fleet.workers)
         browsers = Browsers(
-            housing=housing,
+            housing=Housing(self.scenario.isolation, self.scenario.connections_per_page),
             chromium=chromium,
             clock=self.clock,
             settings=page_settings(self.config, self.scenario),
         )
         async with browsers:
             await browsers.house(max(1, share))
-            load = Load(
+            load = _Load(
                 config=self.config,
                 scenario=self.scenario,
                 browsers=browsers,
@@ -136,66 +190,109 @@ class Agent:
                 clock=self.clock,
             )
             self.status.state = "ready"
-            await self._beat()
-            background += [
-                asyncio.create_task(work, name=name)
+            await self.heartbeat.beat()
+            background = [
+                asyncio.create_task(self._always(name, work))
                 for name, work in (
-                    ("orders", self._poll_orders()),
-                    ("ship", self._keep_shipping()),
-                    ("clock", self._keep_clock()),
-                    ("ticks", self._keep_ticking(load)),
-                    ("life", self._watch_life()),
+                    ("orders", self.feed.run),
+                    ("clock", self.watch.keep_clock),
+                    ("lag", self.watch.watch_lag),
+                    ("ticks", lambda: self._keep_ticking(load)),
+                    ("life", self._watch_life),
                 )
             ]
-            await self._follow(load)
-            self.status.state = "stopping"
-            for task in background[2:]:
-                task.cancel()
-            if self._sampling:
-                self._sampling.cancel()
-            await load.close()
-        await self._ship_the_last()
-        self.status.state, self.status.message = "stopped", self._stop_reason
-        return 0
+            try:
+                await self._follow(load)
+            finally:
+                self.status.state = "stopping"
+                self.duty.end()
+                # Not in the middle of a tick: what its pages have given would be lost.
+                async with self._ticking:
+                    for task in background:
+                        task.cancel()
+                await load.close()
 
-    async def _follow(self, load: Load) -> None:
+    async def _always(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
+        """Do something until it is done; what it raises is a sample, and it begins again."""
+        while True:
+            try:
+                return await work()
+            except Exception as error:
+                log.exception("%s failed, and begins again", name)
+                message = f"{name}: {type(error).__name__}: {error}"
+                self.recording.error(self.clock.now_us(), "agent_error", message)
+                await asyncio.sleep(TICK_S)
+
+    async def _follow(self, load: _Load) -> None:
         """Carry out orders one after another, until one says stop or something ends us."""
-        order = await self._next(None)
-        while order is not None and order.action == "run" and order.phase is not None:
+        await self._or_stop(self.feed.caught_up.wait())
+        number = 1
+        while (order := await self._or_stop(self.feed.order(number))) is not None:
+            if order.action == "stop" or order.phase is None:
+                self.stop(order.reason or "ordered to stop")
+                return
             label = phase_label(order.phase.index, order.phase.name)
+            if self.progress.is_done(number):
+                await load.learn(order)
+            elif self.feed.is_over(order, self.clock.now_us()):
+                await load.learn(order)
+                await self._finish(label, order)
+            else:
+                await self._carry_out(order, label, load)
+            number += 1
+
+    async def _carry_out(self, order: Order, label: str, load: _Load) -> None:
+        begun_before = order.number in self.progress.begun
+        if self.clock.now_us() > order.starts_at_us + LATE_AFTER_S * 1e6:
+            await load.take_up(order, begun_before=begun_before)
+        else:
             await load.prepare(order)
-            await self._until(order.starts_at_us)
-            self.recording.phase = label
-            self.status.state, self.status.order, self.status.phase = "running", order.number, label
-            self._sample_relay(order)
-            end_us = order.starts_at_us + round(order.duration_s * 1e6)
-            following = await self._next(end_us)
-            if following is not None:
-                await self._until(min(end_us, following.starts_at_us))
-            if self.clock.now_us() < end_us:
-                load.cut(self.clock.now_us())
-            await load.settle()
+        await self._until(order.starts_at_us)
+        if self._stop.is_set():
+            return
+        self.recording.phase = label
+        self.status.state, self.status.order, self.status.phase = "running", order.number, label
+        if begun_before:
+            message = f"an earlier agent of this worker had begun order {order.number}"
+            self.recording.error(self.clock.now_us(), "agent_restarted", message)
+        else:
+            self.progress.begun.append(order.number)
+            self.progress.to_file(self._progress_file)
+        self.duty.follow(order)
+        end_us = order.starts_at_us + round(order.duration_s * 1e6)
+        following = await self._or_stop(self.feed.order(order.number + 1), until_us=end_us)
+        if following is not None:
+            end_us = min(end_us, max(following.starts_at_us, self.clock.now_us()))
+            await self._until(end_us)
+        ended = self.clock.now_us() >= end_us
+        load.cut(self.clock.now_us())
+        await load.settle()
+        # An agent that is ended from outside ships its part; it has not done the order.
+        if ended:
             if order.check_replicas:
                 await load.check_replicas()
-            await self._finish(label, order.number)
-            order = following or (None if self._stop.is_set() else await self._next(None))
+            await self._finish(label, order)
 
-    async def _next(self, until_us: int | None) -> Order | None:
-        """Wait for the next order, until an instant; None if none came or we must stop."""
-        waits: list[asyncio.Task[Any]] = [
-            asyncio.create_task(self.orders.get()),
-            asyncio.create_task(self._stop.wait()),
-        ]
+    async def _finish(self, label: str, order: Order) -> None:
+        """Ship all samples of a phase that is over, and say so."""
+        if await self.shipper.finish(label, give_up=self._stop.is_set):
+            self.progress.done.append(
+                PhaseDone(phase=label, order=order.number, parts=self.spool.numbers(label))
+            )
+            self.progress.to_file(self._progress_file)
+            await self.heartbeat.beat()
+
+    async def _or_stop(self, wanted: Awaitable[Any], *, until_us: int | None = None) -> Any:
+        """Wait for something, until an instant; None if it did not come or we must stop."""
+        waits = [asyncio.ensure_future(wanted), asyncio.create_task(self._stop.wait())]
         if until_us is not None:
             waits.append(asyncio.create_task(self.clock.sleep_until(until_us)))
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        for task in waits[1:]:
-            task.cancel()
-        if waits[0].done():
-            order: Order = waits[0].result()
-            return order
-        waits[0].cancel()
-        return None
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            return waits[0].result() if waits[0].done() and not self._stop.is_set() else None
+        finally:
+            for task in waits:
+                task.cancel()
 
     async def _until(self, at_us: int) -> None:
         """Wait for an instant, or until we must stop."""
@@ -203,225 +300,50 @@ class Agent:
             async with asyncio.timeout(max(0.0, (at_us - self.clock.now_us()) / 1e6)):
                 await self._stop.wait()
 
-    async def _finish(self, label: str, number: int) -> None:
-        """Ship all samples of a phase that is over, and say so."""
-        while True:
-            try:
-                async with self._spool_lock:
-                    await asyncio.to_thread(self._ship_phase, label)
-                break
-            except StoreError as error:
-                log.warning("samples wait: %s", error)
-                if self._stop.is_set():
-                    return
-                await asyncio.sleep(1.0)
-        self.status.done.append(
-            PhaseDone(phase=label, order=number, parts=self.spool.numbers(label))
-        )
-        await self._beat()
-
-    def _ship_phase(self, label: str) -> None:
-        self.spool.freeze(label)
-        self.spool.ship()
-        self.spool.compact(label)
-
-    async def _ship_the_last(self) -> None:
-        deadline = time.monotonic() + SHIP_LAST_S
-        async with self._spool_lock:
-            await asyncio.to_thread(self.spool.freeze)
-            while True:
-                try:
-                    await asyncio.to_thread(self.spool.ship)
-                except StoreError as error:
-                    if time.monotonic() > deadline:
-                        log.error("samples stay in the spool: %s", error)  # noqa: TRY400
-                        return
-                    await asyncio.sleep(1.0)
-                else:
-                    return
-
-    async def _poll_orders(self) -> None:
-        """Look for the next order and at the lease, again and again."""
-        while True:
-            try:
-                key = self.layout.order(self.config.attempt, self._last_order + 1)
-                order = await asyncio.to_thread(self.store.get_message, key, Order)
-                lease_key = self.layout.lease(self.config.attempt)
-                lease = await asyncio.to_thread(self.store.get_message, lease_key, Lease)
-            except StoreError as error:
-                self.lease.store_silent()
-                log.warning("no orders can be read: %s", error)
-                order = None
-            else:
-                self._store_answered_at = time.monotonic()
-                self.lease.seen(lease)
-            if order is None:
-                await asyncio.sleep(self.config.order_poll_s)
-                continue
-            self._last_order = order.number
-            if order.action == "stop":
-                self._stop_reason = self._stop_reason or order.reason or "ordered to stop"
-            self.orders.put_nowait(order)
+    def _patience_s(self) -> float:
+        end_of_life = self._born + self.config.lives_at_most_s
+        return min(self._ship_until, end_of_life) - time.monotonic()
 
     async def _watch_life(self) -> None:
         """End the load when nobody is there to end it."""
-        born = time.monotonic()
         while True:
-            await asyncio.sleep(1.0)
-            silent_s = time.monotonic() - self._store_answered_at
-            if self.lease.is_over:
-                self.stop("the orchestrator's lease is over")
-            elif silent_s > self.config.store_grace_s:
-                self.stop(f"the store has not answered for {silent_s:.0f} s")
-            elif time.monotonic() - born > self.config.lives_at_most_s:
-                self.stop("this agent's time limit is reached")
+            await asyncio.sleep(TICK_S)
+            if self.feed.lease.is_over:
+                self.stop("the orchestrator's lease is over", abandoned=True)
+            elif self.feed.silent_s > self.config.store_grace_s:
+                silent_s = self.feed.silent_s
+                self.stop(f"the store has not answered for {silent_s:.0f} s", abandoned=True)
+            elif time.monotonic() - self._born > self.config.lives_at_most_s:
+                self.stop("this agent's time limit is reached", abandoned=True)
 
-    async def _keep_shipping(self) -> None:
-        while True:
-            await asyncio.sleep(self.config.ship_every_s)
-            try:
-                async with self._spool_lock:
-                    self.spool.freeze()
-                    await asyncio.to_thread(self.spool.ship)
-            except StoreError as error:
-                log.warning("samples wait: %s", error)
-
-    async def _keep_clock(self) -> None:
-        while True:
-            offset = await self.sampler.clock_offset()
-            self._offset_ms = offset.offset_ms if offset else None
-            self._offset_error_ms = offset.error_ms if offset else None
-            await asyncio.sleep(CLOCK_EVERY_S)
-
-    async def _keep_ticking(self, load: Load) -> None:
-        resources = ResourceSampler()
+    async def _keep_ticking(self, load: _Load) -> None:
         next_at = time.monotonic()
         while True:
             next_at = max(next_at + TICK_S, time.monotonic())
             await asyncio.sleep(next_at - time.monotonic())
-            self._states = await load.tick()
-            usage = await asyncio.to_thread(resources.sample)
-            self._record_resources(load, usage)
-
-    async def _watch_lag(self) -> None:
-        """Measure how late the event loop is, by a timer that should fire each 50 ms."""
-        while True:
-            before = time.monotonic()
-            await asyncio.sleep(0.05)
-            lag_ms = (time.monotonic() - before - 0.05) * 1000
-            self._loop_lag_ms = max(self._loop_lag_ms, lag_ms)
-
-    def _record_resources(self, load: Load, usage: Usage) -> None:
-        states, now_us = self._states, self.clock.now_us()
-        heap_mb = sum(state.heapBytes for state in states) / 2**20
-        page_lag_ms = max((state.lagMs for state in states), default=0.0)
-        target = load.target(now_us)
-        opened = sum(state.open for state in states)
-        synced = sum(state.synced for state in states)
-        if self.recording.phase:
-            self.recording.row(
-                "resources",
-                at_us=now_us,
-                cpu_percent=usage.cpu_percent,
-                agent_cpu_percent=usage.agent_cpu_percent,
-                browser_cpu_percent=usage.browser_cpu_percent,
-                rss_mb=usage.rss_mb,
-                browser_pss_mb=usage.browser_pss_mb,
-                js_heap_mb=heap_mb,
-                loop_lag_ms=self._loop_lag_ms,
-                page_lag_ms=page_lag_ms,
-                connections_target=target,
-                connections_open=opened,
-                connections_synced=synced,
-                connections_healthy=sum(state.healthy for state in states),
-                sockets_attempted=sum(state.attempted for state in states),
-                edits_pending=sum(state.pending for state in states),
-                clock_offset_ms=self._offset_ms,
-                clock_error_ms=self._offset_error_ms,
-                disk_free_mb=self.spool.free_mb(),
-            )
-        self._loop_lag_ms = 0.0
-        self.status.vitals = Vitals(
-            connections_target=target,
-            connections_open=opened,
-            connections_synced=synced,
-            lateness_p99_ms=self.recording.lateness_p99_ms(),
-            cpu_percent=usage.cpu_percent,
-            memory_mb=usage.rss_mb,
-            browser_memory_mb=usage.browser_pss_mb,
-            clock_offset_ms=self._offset_ms,
-            clock_error_ms=self._offset_error_ms,
-            relay_memory_mb=self.sampler.last.get("memory_rss_mb"),
-            relay_connections=self.sampler.last.get("connections"),
-        )
-
-    def _sample_relay(self, order: Order) -> None:
-        if self._sampling:
-            self._sampling.cancel()
-            self._sampling = None
-        if self.config.worker in order.relay_samplers:
-            before = order.relay_samplers[: order.relay_samplers.index(self.config.worker)]
-            self._sampling = asyncio.create_task(self._sample_when_due(before))
-
-    async def _sample_when_due(self, before: list[str]) -> None:
-        """Sample the relay once every worker that comes before us is silent."""
-        beats: dict[str, tuple[int, float]] = {}
-        while before:
-            await asyncio.sleep(2.0)
-            for worker in list(before):
-                key = self.layout.status(self.config.attempt, worker)
-                try:
-                    status = await asyncio.to_thread(self.store.get_message, key, Status)
-                except StoreError:
-                    continue
-                beat = status.beat if status else -1
-                last, since = beats.get(worker, (None, time.monotonic()))
-                if beat != last:
-                    beats[worker] = (beat, time.monotonic())
-                elif time.monotonic() - since > FOLLOW_AFTER_S:
-                    before.remove(worker)
-        await self.sampler.run()
+            async with self._ticking:
+                states = await load.tick()
+            await self.watch.sample(states, load.target(self.clock.now_us()))
+            self.shipper.look_at_disk()
 
     def _relay_row(self, row: dict[str, Any]) -> None:
         if self.recording.phase:
             self.recording.row("relay", **row)
 
-    async def _heartbeat(self) -> None:
-        while True:
-            await self._beat()
-            await asyncio.sleep(self.config.heartbeat_s)
+    async def _status_of(self, worker: str) -> Status | None:
+        key = self.layout.status(self.config.attempt, worker)
+        return await asyncio.to_thread(self.store.get_message, key, Status)
 
-    async def _beat(self) -> None:
-        status = self.status
-        status.beat += 1
+    def _fill(self, status: Status) -> None:
+        """Bring the status up to date for a beat."""
         status.at_us = self.clock.now_us()
         status.counts = self.recording.counts
+        status.vitals = self.watch.vitals
         status.errors = dict(self.recording.errors.most_common(20))
         status.acknowledgement = self.recording.acknowledgement
         status.delivery = self.recording.delivery
         status.parts = {phase: self.spool.numbers(phase) for phase in self.spool.phases()}
+        status.done = self.progress.done
         status.unshipped = self.spool.unshipped()
-        key = self.layout.status(self.config.attempt, self.config.worker)
-        try:
-            await asyncio.to_thread(self.store.put_message, key, status.model_copy(deep=True))
-        except StoreError as error:
-            log.warning("no heartbeat was written: %s", error)
-
-
-def versions() -> dict[str, str]:
-    """Return the versions that a report names."""
-    found = {"python": platform.python_version()}
-    for package in ("relay-load", "playwright", "pyarrow"):
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[package] = importlib.metadata.version(package)
-    return found
-
-
-def host_facts() -> dict[str, str | int | float]:
-    """Return what a report says of this machine."""
-    return {
-        "cpus": os.cpu_count() or 1,
-        "memory_gb": round(psutil.virtual_memory().total / 2**30, 1),
-        "system": platform.platform(),
-        "machine": platform.machine(),
-    }
+        if status.state == "running":
+            status.message = self.spool.trouble

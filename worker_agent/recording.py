@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter, deque
+from collections.abc import Callable
 from typing import Any
+
+import pyarrow as pa
 
 from run_store.histogram import Histogram
 from run_store.messages import Counts
+from worker_agent.clock import RunClock
 from worker_agent.page_client import Rows
 from worker_agent.spool import Spool
+
+log = logging.getLogger(__name__)
 
 _LATENESS_KEPT = 1000
 
@@ -19,8 +26,9 @@ class Recording:
     `outstanding` holds the edits of the present order that this worker owes a row for.
     """
 
-    def __init__(self, spool: Spool) -> None:
+    def __init__(self, spool: Spool, now_us: Callable[[], int] | None = None) -> None:
         self.spool = spool
+        self._now_us = now_us or RunClock().now_us
         self.phase = ""
         self.counts = Counts()
         self.errors: Counter[str] = Counter()
@@ -33,7 +41,7 @@ class Recording:
         """Record columns by kind, as a page gives them."""
         for kind, columns in rows.items():
             if self.phase:
-                self.spool.append(self.phase, kind, columns)
+                self._append(kind, columns)
         if "edits" in rows:
             self._count_edits(rows["edits"])
         if "deliveries" in rows:
@@ -59,10 +67,10 @@ class Recording:
         """Record one row of a kind; columns that are left out are null."""
         self.take({kind: {name: [value] for name, value in values.items()}})
 
-    def error(self, at_us: int, kind: str, message: str) -> None:
+    def error(self, at_us: int, kind: str, message: str, *, weight: float = 1.0) -> None:
         """Record an error that is not of one connection."""
         self.row(
-            "errors", at_us=at_us, type=kind, message=message[:500], connection=None, weight=1.0
+            "errors", at_us=at_us, type=kind, message=message[:500], connection=None, weight=weight
         )
 
     def missed(self) -> None:
@@ -82,6 +90,14 @@ class Recording:
         """Return the 99th percentile of how late the last edits started, in milliseconds."""
         ordered = sorted(self._lateness)
         return ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))] if ordered else 0.0
+
+    def _append(self, kind: str, columns: dict[str, list[Any]]) -> None:
+        """Put rows into the spool; values that are of no sample's type are an error sample."""
+        try:
+            self.spool.append(self.phase, kind, columns)
+        except (pa.ArrowException, OverflowError, TypeError, ValueError) as error:
+            log.warning("rows of %s are no samples: %s", kind, error)
+            self.error(self._now_us(), "bad_sample", f"{kind}: {error}")
 
     def _count_edits(self, columns: dict[str, list[Any]]) -> None:
         for edit, intended, started, acknowledged, error, held in zip(

@@ -30,10 +30,10 @@ class ResourceSampler:
         self._agent = psutil.Process()
         self._at = time.monotonic()
         self._agent_cpu_s = _cpu_s(self._agent)
-        self._browser_cpu_s: dict[int, float] = {}
+        self._browser_cpu_s = _cpu_s_by_pid(self._agent.children(recursive=True))
+        self._machine_cpu_s = _machine_cpu_s()
         self._memory_at = float("-inf")
         self._pss_mb = 0.0
-        psutil.cpu_percent()
 
     def sample(self) -> Usage:
         """Return the usage since the last call; blocks for some milliseconds."""
@@ -44,23 +44,47 @@ class ResourceSampler:
         agent_percent = (agent_cpu_s - self._agent_cpu_s) / elapsed * 100
         self._agent_cpu_s = agent_cpu_s
         children = self._agent.children(recursive=True)
-        spent = 0.0
-        cpu_s: dict[int, float] = {}
-        for child in children:
-            with contextlib.suppress(psutil.Error):
-                cpu_s[child.pid] = _cpu_s(child)
-                spent += max(0.0, cpu_s[child.pid] - self._browser_cpu_s.get(child.pid, 0.0))
+        cpu_s = _cpu_s_by_pid(children)
+        spent = sum(max(0.0, s - self._browser_cpu_s.get(pid, 0.0)) for pid, s in cpu_s.items())
         self._browser_cpu_s = cpu_s
         if now - self._memory_at >= MEMORY_EVERY_S:
             self._memory_at = now
             self._pss_mb = sum(map(_pss_mb, children))
         return Usage(
-            cpu_percent=psutil.cpu_percent(),
+            cpu_percent=self._machine_percent(),
             agent_cpu_percent=agent_percent,
             browser_cpu_percent=spent / elapsed * 100,
             rss_mb=self._agent.memory_info().rss / 2**20,
             browser_pss_mb=self._pss_mb,
         )
+
+    def _machine_percent(self) -> float:
+        # psutil.cpu_percent() counts from the last call in the same thread, and this is called
+        # from any thread of a pool.
+        busy_s, whole_s = _machine_cpu_s()
+        busy_s_before, whole_s_before = self._machine_cpu_s
+        self._machine_cpu_s = busy_s, whole_s
+        elapsed_s = whole_s - whole_s_before
+        if elapsed_s <= 0:
+            return 0.0
+        return min(100.0, max(0.0, (busy_s - busy_s_before) / elapsed_s * 100))
+
+
+def _machine_cpu_s() -> tuple[float, float]:
+    """Return the seconds that all cores together were busy, and the seconds that passed on them."""
+    times = psutil.cpu_times()
+    # On Linux a guest's time is in the user's as well, and waiting for a disk is idle time.
+    guest_s = getattr(times, "guest", 0.0) + getattr(times, "guest_nice", 0.0)
+    whole_s = sum(times) - guest_s
+    return whole_s - times.idle - getattr(times, "iowait", 0.0), whole_s
+
+
+def _cpu_s_by_pid(processes: list[psutil.Process]) -> dict[int, float]:
+    found = {}
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            found[process.pid] = _cpu_s(process)
+    return found
 
 
 def _cpu_s(process: psutil.Process) -> float:
