@@ -21,7 +21,8 @@ class AgentConfig(BaseModel):
     goes on while S3 does not answer.
     """
 
-    model_config = ConfigDict(extra="forbid")
+    # An error's message must not quote the input: it may hold a secret.
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
     run_id: str
     attempt: int

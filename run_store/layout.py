@@ -10,16 +10,16 @@ import re
 from dataclasses import dataclass
 
 RUNS = "runs/"
-_RUN_ID = re.compile(r"^[a-z0-9][a-z0-9-]{2,62}$")
+_RUN_ID = re.compile(r"[a-z0-9][a-z0-9-]{2,62}")
 _PART = re.compile(
-    r"samples/(?P<kind>[a-z]+)/attempt=(?P<attempt>\d+)/phase=(?P<phase>\d\d-[a-z0-9-]+)"
-    r"/worker=(?P<worker>[^/]+)/(?P<first>\d{6})(?:-(?P<last>\d{6}))?\.parquet$"
+    r"samples/(?P<kind>[a-z]+)/attempt=(?P<attempt>\d+)/phase=(?P<phase>\d{2,}-[a-z0-9-]+)"
+    r"/worker=(?P<worker>[^/]+)/(?P<first>\d{6})(?:-(?P<last>\d{6}))?\.parquet\Z"
 )
 
 
 def is_run_id(text: str) -> bool:
     """Say whether `text` can be a run's id: lower-case letters, digits and hyphens."""
-    return bool(_RUN_ID.match(text))
+    return bool(_RUN_ID.fullmatch(text))
 
 
 def phase_label(index: int, name: str) -> str:

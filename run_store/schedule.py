@@ -139,9 +139,10 @@ def planned_edits(order: Order, plan: Plan) -> list[PlannedEdit]:
     """Return every edit of an order, over the whole fleet, in the order of time.
 
     Edits go round the documents that have members by then; within a document the writer is
-    drawn anew for each edit. The draw depends on the edit's index and the seed alone.
+    drawn anew for each edit. The draw depends on the edit's index and the seed alone. Without
+    connections there is nobody to write, and there are no edits.
     """
-    if order.phase is None:
+    if order.phase is None or max(order.connections.start, order.connections.end) < 1:
         return []
     seed = plan.seed * 1000 + order.phase.index
     made = dict(order.document_edits)

@@ -16,7 +16,13 @@ from urllib.parse import urlsplit
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    NoCredentialsError,
+    ParamValidationError,
+    PartialCredentialsError,
+)
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from run_store.errors import StoreError, UsageError
@@ -26,16 +32,30 @@ if TYPE_CHECKING:
 
 M = TypeVar("M", bound=BaseModel)
 _MISSING = {"404", "NoSuchKey", "NotFound"}
-_DENIED = {"403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken"}
+_DENIED = {"403", "AccessDenied", "AllAccessDisabled"}
+_WRONG_KEYS = {
+    "InvalidAccessKeyId",
+    "SignatureDoesNotMatch",
+    "ExpiredToken",
+    "InvalidToken",
+    "TokenRefreshRequired",
+    "AuthorizationHeaderMalformed",
+    "RequestTimeTooSkewed",
+}
 
 
 def write_private(path: Path, text: str) -> None:
     """Write a file that only its owner can read, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}")
-    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        file.write(text)
-    draft.replace(path)
+    try:
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            file.write(text)
+        draft.replace(path)
+    except OSError:
+        # A full disk, most likely: half a file helps nobody, and may hold secrets.
+        draft.unlink(missing_ok=True)
+        raise
 
 
 class StoreAddress(BaseModel):
@@ -45,7 +65,8 @@ class StoreAddress(BaseModel):
     masks too; `plain` and `to_file` are the only ways by which secrets leave.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # An error's message must not quote the input: it may hold a secret.
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     bucket: str = Field(min_length=3)
     prefix: str = ""
@@ -246,10 +267,20 @@ class Store:
             yield
         except ClientError as error:
             raise _explain(error, self.address, key) from error
+        except (NoCredentialsError, PartialCredentialsError) as error:
+            raise StoreError(
+                f"There are no credentials for the store {self.address.url}.",
+                hint="Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE.",
+            ) from error
+        except ParamValidationError as error:
+            raise StoreError(
+                f"The store {self.address.url} cannot be used ({key}): {error}",
+                hint="Check the bucket's name.",
+            ) from error
         except BotoCoreError as error:
             raise StoreError(
                 f"The store {self.address.url} does not answer ({key}): {error}.",
-                hint="Check its endpoint, region and your AWS credentials.",
+                hint="Check its endpoint and region, and the network between.",
             ) from error
 
 
@@ -259,10 +290,15 @@ def _explain(error: ClientError, address: StoreAddress, key: str) -> StoreError:
         return StoreError(
             f"There is no bucket {address.bucket}.", hint="Create it, or name another with --store."
         )
-    if code in _DENIED:
+    if code in _WRONG_KEYS:
         return StoreError(
             f"The store {address.url} refused our credentials ({code}) for {key}.",
-            hint="They need s3:ListBucket, s3:GetObject, s3:PutObject and s3:DeleteObject there.",
+            hint="Check access key, secret key and session token; they may have expired.",
+        )
+    if code in _DENIED:
+        return StoreError(
+            f"The store {address.url} does not let us in ({code}) for {key}.",
+            hint="Allow s3:ListBucket, s3:GetObject, s3:PutObject and s3:DeleteObject there.",
         )
     said = error.response["Error"].get("Message", "")
     return StoreError(f"The store {address.url} answered {code} for {key}: {said}")
