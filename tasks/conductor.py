@@ -7,9 +7,9 @@ import logging
 import time
 from collections.abc import Sequence
 
-from run_store.errors import DeadlineError, FleetError, StoreError
+from run_store.errors import DeadlineError, FleetError
 from run_store.layout import phase_label
-from run_store.messages import LostWorker, Order, PhaseRecord, Status
+from run_store.messages import Order, PhaseRecord
 from run_store.schedule import connections_planned, plan_of, planned_edits
 from tasks.fleets.base import Fleet, Worker
 from tasks.observation import Snapshot, current_observer, snapshot_of
@@ -18,9 +18,11 @@ from tasks.plan import (
     connections_before,
     plan_order,
     reconnect_order,
+    slots_of,
     stop_order,
-    wind_down_phase,
+    wind_down_order,
 )
+from tasks.roll_call import RollCall, now_us
 from tasks.run_context import RunContext
 
 log = logging.getLogger(__name__)
@@ -28,17 +30,12 @@ log = logging.getLogger(__name__)
 LOOK_EVERY_S = 1.0
 BEGINS_AFTER_S = 2.0
 """How far ahead an order's instant lies, so that every worker has read it by then."""
-SILENT_AFTER_S = 10.0
-"""A worker whose heartbeat has not risen for so long is lost."""
 READY_WITHIN_S = 180.0
 FINISH_WITHIN_S = 90.0
 """What a phase's workers may need behind its end, to settle, compare and ship."""
+STORE_AWAY_AT_MOST_S = 900.0
+"""How much longer they are waited for while the store does not answer."""
 STOP_WITHIN_S = 60.0
-
-
-def now_us() -> int:
-    """Return the wall clock in microseconds since the epoch."""
-    return time.time_ns() // 1000
 
 
 class Conductor:
@@ -46,23 +43,15 @@ class Conductor:
 
     def __init__(self, context: RunContext, fleet: Fleet, workers: Sequence[Worker]) -> None:
         self.context = context
-        self.statuses: dict[str, Status] = {}
-        self.lost: dict[str, LostWorker] = {}
+        self.roll = RollCall(context, fleet, workers)
         self.ending = ""
         self.progress = Progress.of_attempt(context.attempt)
-        self._fleet = fleet
-        self._workers = {worker.name: worker for worker in workers}
         self._plan = plan_of(context.scenario)
         self._store = context.store()
         self._issued: dict[int, Order] = {}
-        self._beats: dict[str, tuple[int, float]] = {}
+        self._before: dict[int, Progress] = {}
+        self._cuts: dict[int, tuple[int, str]] = {}
         self._snapshot: Snapshot | None = None
-        self._phase = ""
-
-    @property
-    def alive(self) -> list[str]:
-        """The workers that are not lost, in order."""
-        return [name for name in self._workers if name not in self.lost]
 
     def end(self, reason: str) -> None:
         """Have the load end in order: the phase is cut, the cool-down shortened."""
@@ -76,50 +65,73 @@ class Conductor:
         deadline = time.monotonic() + READY_WITHIN_S
         while time.monotonic() < deadline:
             await self._look()
-            waiting = [n for n in self.alive if self._state(n) not in ("ready", "running")]
+            waiting = [n for n in self.roll.alive if self.roll.state(n) not in ("ready", "running")]
             if not waiting:
                 break
             await asyncio.sleep(LOOK_EVERY_S / 2)
         else:
             for name in waiting:
-                self._lose(name, f"was not ready within {READY_WITHIN_S:g} s")
-        share = len(self.alive) / len(self._workers)
+                self.roll.lose(name, f"was not ready within {READY_WITHIN_S:g} s")
+        share = len(self.roll.alive) / len(self.roll.names)
         if share < self.context.scenario.fleet.min_healthy:
-            reasons = "; ".join(f"{lost.worker} {lost.reason}" for lost in self.lost.values())
+            reasons = "; ".join(f"{lost.worker} {lost.reason}" for lost in self.roll.lost.values())
             raise FleetError(
-                f"Only {len(self.alive)} of {len(self._workers)} workers became ready: {reasons}.",
+                f"Only {len(self.roll.alive)} of {len(self.roll.names)} workers became ready: "
+                f"{reasons}.",
                 hint=f"Their logs are under {self.context.folder}.",
             )
 
     async def reconnect(self, index: int) -> None:
         """Bring a retried run's connections back to where phase `index` goes on from."""
         connections = connections_before(self.context.scenario, index)
-        if not connections:
+        if not connections or self.ending:
             return
         order = reconnect_order(
             index,
             connections=connections,
             progress=self.progress,
             slots=self._slots(),
-            starts_at_us=now_us() + round(BEGINS_AFTER_S * 1e6),
+            starts_at_us=self._soon_us(),
+            polls_relay=self.context.has_metrics,
         )
-        await self._issue(order, index=-1)
+        await self._issue(order, as_phase=False)
         await self._until_done(order)
+
+    def is_due(self, index: int) -> bool:
+        """Say whether a phase is to be carried out: all are, until the load is ending."""
+        return not self.ending or index in self._issued
+
+    @property
+    def share_done(self) -> float:
+        """How much of the phase in force is over, from 0 to 1."""
+        snapshot = self._snapshot
+        return snapshot.elapsed_s / snapshot.duration_s if snapshot else 0.0
 
     async def run_phase(self, index: int) -> PhaseRecord:
         """Carry out one phase of the scenario and mark it complete in the bucket.
 
-        Raises FleetError when every worker is lost.
+        May be called again after a StoreError: an order that is written stays in force. Raises
+        FleetError when every worker is lost.
         """
-        order = self._issued.get(index) or await self._begin(index)
+        order = self._issued.get(index)
+        if order is None:
+            order = plan_order(
+                self.context.scenario,
+                index,
+                progress=self.progress,
+                slots=self._slots(),
+                starts_at_us=self._soon_us(),
+                polls_relay=self.context.has_metrics,
+            )
+            await self._issue(order)
         label = self._label(order)
-        self._phase = label
+        self.roll.phase = label
         current_observer().phase_began(order, label)
-        cut_at_us = await self._until_done(order, cuttable=True)
-        record = self._record(order, label, cut_at_us)
+        await self._until_done(order)
+        record = self._record(order, label)
         await asyncio.to_thread(self._store.put_message, self.context.layout.phase(label), record)
         current_observer().phase_ended(record)
-        if not self.alive:
+        if not self.roll.alive:
             raise FleetError(
                 f"Every worker was lost by the end of {label}.",
                 hint="The report says when and how.",
@@ -128,185 +140,122 @@ class Conductor:
 
     async def finish(self, reason: str) -> None:
         """Order the stop, and wait until every worker has shipped its last samples."""
-        order = stop_order(self.progress, starts_at_us=now_us(), reason=reason)
-        key = self.context.layout.order(self.context.attempt, order.number)
-        await asyncio.to_thread(self._store.put_message, key, order)
+        await self._order_stop(now_us(), reason)
         deadline = time.monotonic() + STOP_WITHIN_S
         while time.monotonic() < deadline:
             await self._look()
-            if all(self._state(name) in ("stopped", "failed") for name in self.alive):
+            if all(self.roll.state(name) in ("stopped", "failed") for name in self.roll.alive):
                 return
             await asyncio.sleep(LOOK_EVERY_S / 4)
         log.warning("not every worker said that it stopped within %g s", STOP_WITHIN_S)
 
-    async def _begin(self, index: int, duration_s: float | None = None) -> Order:
-        order = plan_order(
-            self.context.scenario,
-            index,
-            progress=self.progress,
-            slots=self._slots(),
-            starts_at_us=now_us() + round(BEGINS_AFTER_S * 1e6),
-            duration_s=duration_s,
-        )
-        await self._issue(order, index=index)
-        return order
-
-    async def _issue(self, order: Order, *, index: int) -> None:
+    async def _issue(self, order: Order, *, as_phase: bool = True) -> None:
         key = self.context.layout.order(order.attempt, order.number)
         await asyncio.to_thread(self._store.put_message, key, order)
-        self._issued[index] = order
+        if order.phase is not None and as_phase:
+            self._issued[order.phase.index] = order
+        self._before[order.number] = self.progress
         self.progress = await asyncio.to_thread(self.progress.after, order, self._plan)
 
-    async def _until_done(self, order: Order, *, cuttable: bool = False) -> int | None:
-        """Wait until every live worker has done an order; return when it was cut, if it was."""
-        cut_at_us: int | None = None
-        ends_us = order.starts_at_us + round(order.duration_s * 1e6)
-        deadline_us = ends_us + round(FINISH_WITHIN_S * 1e6)
+    async def _until_done(self, order: Order) -> None:
+        """Wait until every live worker has done an order, or none is left."""
+        late_s = blind_s = 0.0
         while True:
             await self._look(order)
-            if self.ending and cuttable and cut_at_us is None and now_us() < ends_us:
-                cut_at_us = await self._cut(order)
-                deadline_us = cut_at_us + round(FINISH_WITHIN_S * 1e6)
-            waiting = [name for name in self.alive if not self._has_done(name, order.number)]
+            over = now_us() >= self._ends_us(order)
+            if not self.roll.alive and not over:
+                self._cuts[order.number] = (now_us(), "every worker was lost")
+            elif self.ending and not self._cuts and not over:
+                await self._cut(order)
+                continue
+            waiting = [
+                name for name in self.roll.alive if not self.roll.has_done(name, order.number)
+            ]
             if not waiting:
-                return cut_at_us
-            if now_us() > deadline_us:
+                return
+            if over and self.roll.is_blind:
+                blind_s += LOOK_EVERY_S
+            elif over:
+                late_s += LOOK_EVERY_S
+            if late_s > FINISH_WITHIN_S or blind_s > STORE_AWAY_AT_MOST_S:
                 for name in waiting:
-                    self._lose(
-                        name, f"did not finish the phase within {FINISH_WITHIN_S:g} s of its end"
-                    )
-                return cut_at_us
+                    self.roll.lose(name, f"did not finish within {late_s:.0f} s of the phase's end")
+                return
             await asyncio.sleep(LOOK_EVERY_S)
 
-    async def _cut(self, order: Order) -> int:
-        """End an order before its time: the next begins at once. Return when."""
-        assert order.phase is not None  # noqa: S101 - only orders with a phase are cut
+    async def _cut(self, order: Order) -> None:
+        """End an order before its time: a short cool-down or the stop takes its place."""
+        if order.phase is None:
+            return
         current_observer().warn(f"{self.ending}: the load ends in order")
-        following = wind_down_phase(self.context.scenario, order.phase.index)
-        cut_at_us = now_us() + round(BEGINS_AFTER_S * 1e6)
-        level = connections_planned(
-            order.connections, (cut_at_us - order.starts_at_us) / 1e6 / order.duration_s
-        )
-        self.progress = Progress(
-            attempt=self.progress.attempt,
-            next_order=self.progress.next_order,
-            connections=level,
-            next_edit=self.progress.next_edit,
-            document_edits=self.progress.document_edits,
-        )
-        if following is None:
-            stop = stop_order(self.progress, starts_at_us=cut_at_us, reason=self.ending)
-            key = self.context.layout.order(stop.attempt, stop.number)
-            await asyncio.to_thread(self._store.put_message, key, stop)
-            return cut_at_us
-        index, duration_s = following
-        cooldown = plan_order(
+        cut_at_us = max(self._soon_us(), order.starts_at_us)
+        done_s = (cut_at_us - order.starts_at_us) / 1e6
+        self.progress = self._before[order.number].after_part(order, self._plan, done_s)
+        following = wind_down_order(
             self.context.scenario,
-            index,
+            order.phase.index,
             progress=self.progress,
             slots=self._slots(),
             starts_at_us=cut_at_us,
-            duration_s=duration_s,
+            polls_relay=self.context.has_metrics,
         )
-        # The connections stay as they are: nothing is opened for a cool-down that was not there.
-        cooldown = cooldown.model_copy(
-            update={"connections": cooldown.connections.model_copy(update={"end": float(level)})}
-        )
-        await self._issue(cooldown, index=index)
-        return cut_at_us
+        if following is None:
+            await self._order_stop(cut_at_us, self.ending)
+        else:
+            await self._issue(following)
+        self._cuts[order.number] = (cut_at_us, self.ending)
+
+    async def _order_stop(self, at_us: int, reason: str) -> None:
+        order = stop_order(self.progress, starts_at_us=at_us, reason=reason)
+        key = self.context.layout.order(order.attempt, order.number)
+        await asyncio.to_thread(self._store.put_message, key, order)
+        self.roll.stop_is_ordered = True
+
+    def _ends_us(self, order: Order) -> int:
+        planned_us = order.starts_at_us + round(order.duration_s * 1e6)
+        cut_us, _ = self._cuts.get(order.number, (planned_us, ""))
+        return min(planned_us, cut_us)
+
+    def _soon_us(self) -> int:
+        return now_us() + round(BEGINS_AFTER_S * 1e6)
 
     async def _look(self, order: Order | None = None) -> None:
-        """Read every worker's heartbeat, and whether somebody asked for the end."""
-        layout, attempt = self.context.layout, self.context.attempt
-        names = list(self._workers)
-        answers = await asyncio.gather(
-            *(
-                asyncio.to_thread(self._store.get_message, layout.status(attempt, name), Status)
-                for name in names
-            ),
-            asyncio.to_thread(self._store.get, layout.stop),
-            return_exceptions=True,
-        )
-        *statuses, stop = answers
-        if isinstance(stop, bytes):
-            self.end("asked to stop")
-        for name, status in zip(names, statuses, strict=True):
-            if isinstance(status, StoreError):
-                log.warning("the heartbeat of %s could not be read: %s", name, status)
-                # Nothing is known of it, so its silence does not count.
-                if name in self._beats:
-                    self._beats[name] = (self._beats[name][0], time.monotonic())
-            elif isinstance(status, BaseException):
-                raise status
-            else:
-                await self._heard(name, status if isinstance(status, Status) else None)
+        await self.roll.look()
+        if self.roll.stop_asked:
+            self.end(self.roll.stop_asked)
         if order is not None:
             self._show(order)
-
-    async def _heard(self, name: str, status: Status | None) -> None:
-        if name in self.lost:
-            return
-        now = time.monotonic()
-        if status is not None:
-            self.statuses[name] = status
-            beat, _ = self._beats.get(name, (-1, now))
-            if status.beat != beat:
-                self._beats[name] = (status.beat, now)
-            if status.state == "failed":
-                self._lose(name, f"failed: {status.message}")
-                return
-            if status.state == "stopped":
-                return
-        gone = not await self._fleet.is_alive(self.context, self._workers[name])
-        silent_s = now - self._beats.get(name, (0, now))[1]
-        if gone:
-            self._lose(name, "is gone: its agent ended without saying why")
-        elif status is not None and silent_s > SILENT_AFTER_S:
-            self._lose(name, f"has not been heard for {silent_s:.0f} s")
-
-    def _lose(self, name: str, reason: str) -> None:
-        status = self.statuses.get(name)
-        self.lost[name] = LostWorker(
-            worker=name,
-            phase=self._phase,
-            last_seen_us=status.at_us if status else 0,
-            noticed_us=now_us(),
-            connections=status.vitals.connections_open if status else 0,
-            reason=reason,
-        )
-        log.warning("%s %s", name, reason)
-        current_observer().warn(
-            f"{name} {reason}; {self.lost[name].connections} connections were on it"
-        )
 
     def _show(self, order: Order) -> None:
         elapsed_s = (now_us() - order.starts_at_us) / 1e6
         share = elapsed_s / order.duration_s if order.duration_s else 1.0
         self._snapshot = snapshot_of(
-            self.statuses,
+            self.roll.statuses,
             label=self._label(order),
             elapsed_s=min(max(elapsed_s, 0.0), order.duration_s),
             duration_s=order.duration_s,
-            alive=len(self.alive),
-            workers=len(self._workers),
+            alive=len(self.roll.alive),
+            workers=len(self.roll.names),
             connections_target=connections_planned(order.connections, share),
             before=self._snapshot,
         )
         current_observer().saw(self._snapshot)
 
-    def _record(self, order: Order, label: str, cut_at_us: int | None) -> PhaseRecord:
-        assert order.phase is not None  # noqa: S101 - only orders with a phase are recorded
-        ended_us = cut_at_us or order.starts_at_us + round(order.duration_s * 1e6)
+    def _record(self, order: Order, label: str) -> PhaseRecord:
+        if order.phase is None:
+            raise DeadlineError("An order without a phase cannot be recorded.")
+        ended_us = self._ends_us(order)
         edits = planned_edits(order, self._plan)
         within_s = (ended_us - order.starts_at_us) / 1e6
+        made = self._before[order.number].after_part(order, self._plan, within_s)
         parts = {
             name: done.parts
-            for name, status in self.statuses.items()
+            for name, status in self.roll.statuses.items()
             for done in status.done
             if done.order == order.number
         }
-        for name in self.lost:
-            status = self.statuses.get(name)
+        for name in self.roll.lost:
+            status = self.roll.statuses.get(name)
             if status is not None and name not in parts:
                 parts[name] = status.parts.get(label, {})
         return PhaseRecord(
@@ -321,26 +270,17 @@ class Conductor:
             edits_per_s=order.edits_per_s,
             edits_planned=sum(edit.at_s <= within_s for edit in edits),
             first_edit=order.first_edit,
-            document_edits_after=self.progress.document_edits,
+            document_edits_after=made.document_edits,
             slots=order.slots,
             parts=parts,
-            lost=list(self.lost.values()),
-            stopped_early=self.ending if cut_at_us else "",
+            lost=list(self.roll.lost.values()),
+            stopped_early=self._cuts.get(order.number, (0, ""))[1],
         )
 
     def _slots(self) -> list[str]:
         """Return a slot for each worker; a lost worker's is empty."""
-        return ["" if name in self.lost else name for name in self._workers]
-
-    def _state(self, name: str) -> str:
-        status = self.statuses.get(name)
-        return status.state if status else ""
-
-    def _has_done(self, name: str, number: int) -> bool:
-        status = self.statuses.get(name)
-        if status is None:
-            return False
-        return status.state == "stopped" or any(done.order == number for done in status.done)
+        spread = self.context.scenario.fleet.spread_lost_connections
+        return slots_of(self.roll.names, self.roll.lost, spread=spread)
 
     def _label(self, order: Order) -> str:
         if order.phase is None:

@@ -32,5 +32,5 @@ async def deploy(context: RunContext, workers: Sequence[Worker]) -> Conductor:
     """Bring the agents up; return who conducts them."""
     current_observer().step("deploy", f"{len(workers)} agents start their browsers")
     conductor = await start_agents(context, workers)
-    get_run_logger().info("%d agents are ready", len(conductor.alive))
+    get_run_logger().info("%d agents are ready", len(conductor.roll.alive))
     return conductor

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 
 from run_store.layout import phase_label
 from run_store.messages import Line, Order, PhaseRecord, PhaseRef
-from run_store.schedule import Plan, edits_of_documents, planned_edits
-from scenarios.model import Phase, Scenario
+from run_store.schedule import Plan, connections_planned, edits_of_documents, planned_edits
+from scenarios.model import Scenario
 
 EDITS_OF_AN_ATTEMPT = 100_000_000
 """Edits are numbered from a multiple of this, so that attempts never share a number."""
@@ -35,12 +36,26 @@ class Progress:
 
     def after(self, order: Order, plan: Plan) -> Progress:
         """Return where things stand when an order has been carried out in full."""
+        return self._at(order, order.duration_s, edits_of_documents(order, plan), plan)
+
+    def after_part(self, order: Order, plan: Plan, seconds: float) -> Progress:
+        """Return where things stand when only the first `seconds` of an order were carried out.
+
+        The numbers of the edits that were not made are not given to others.
+        """
+        made = dict(order.document_edits)
+        for edit in planned_edits(order, plan):
+            if edit.at_s < seconds:
+                made[edit.document] = made.get(edit.document, 0) + 1
+        return self._at(order, seconds, made, plan)
+
+    def _at(self, order: Order, seconds: float, made: dict[int, int], plan: Plan) -> Progress:
         return replace(
             self,
             next_order=order.number + 1,
-            connections=int(order.connections.end),
+            connections=connections_planned(order.connections, seconds / order.duration_s),
             next_edit=order.first_edit + len(planned_edits(order, plan)),
-            document_edits=edits_of_documents(order, plan),
+            document_edits=made,
         )
 
 
@@ -51,35 +66,46 @@ def plan_order(
     progress: Progress,
     slots: Sequence[str],
     starts_at_us: int,
-    duration_s: float | None = None,
+    polls_relay: bool = True,
 ) -> Order:
     """Return the order of the scenario's phase `index`, going on from `progress`.
 
-    Every worker that still holds a slot may sample the relay, the first of them first.
+    Every worker that still holds a slot may sample the relay (if it `polls_relay` at all), the
+    first of them first. Without connections there is nobody to edit.
     """
     phase = scenario.phases[index]
-    rate = phase.edits_per_minute / 60
-    start_rate = rate if phase.edits_per_minute_start is None else phase.edits_per_minute_start / 60
+    target = scenario.connections_at_end_of(phase)
+    rates = Line(start=phase.edits_per_minute / 60, end=phase.edits_per_minute / 60)
+    if phase.edits_per_minute_start is not None:
+        rates.start = phase.edits_per_minute_start / 60
+    if max(target, progress.connections) == 0:
+        rates = Line(start=0, end=0)
     return Order(
         number=progress.next_order,
         attempt=progress.attempt,
         action="run",
         starts_at_us=starts_at_us,
-        duration_s=phase.duration_s if duration_s is None else duration_s,
+        duration_s=phase.duration_s,
         phase=PhaseRef(index=index, name=phase.name, kind=phase.kind),
-        connections=Line(start=progress.connections, end=scenario.connections_at_end_of(phase)),
-        edits_per_s=Line(start=start_rate, end=rate),
+        connections=Line(start=progress.connections, end=target),
+        edits_per_s=rates,
         slots=list(slots),
         first_edit=progress.next_edit,
         document_edits=progress.document_edits,
-        relay_samplers=_in_order(slots),
+        relay_samplers=_in_order(slots) if polls_relay else [],
         drop_share=phase.drop_share if phase.kind == "storm" else 0.0,
         check_replicas=phase.kind == "cooldown" or index == len(scenario.phases) - 1,
     )
 
 
 def reconnect_order(
-    index: int, *, connections: int, progress: Progress, slots: Sequence[str], starts_at_us: int
+    index: int,
+    *,
+    connections: int,
+    progress: Progress,
+    slots: Sequence[str],
+    starts_at_us: int,
+    polls_relay: bool = True,
 ) -> Order:
     """Return the order that brings a retried run's connections back, before phase `index`.
 
@@ -92,12 +118,53 @@ def reconnect_order(
         starts_at_us=starts_at_us,
         duration_s=max(3.0, connections / RECONNECTIONS_PER_S),
         phase=PhaseRef(index=index, name="reconnect", kind="ramp"),
-        connections=Line(start=0, end=connections),
+        connections=Line(start=progress.connections, end=connections),
         slots=list(slots),
         first_edit=progress.next_edit,
         document_edits=progress.document_edits,
-        relay_samplers=_in_order(slots),
+        relay_samplers=_in_order(slots) if polls_relay else [],
     )
+
+
+def wind_down_order(
+    scenario: Scenario,
+    after: int,
+    *,
+    progress: Progress,
+    slots: Sequence[str],
+    starts_at_us: int,
+    polls_relay: bool = True,
+) -> Order | None:
+    """Return the scenario's cool-down, shortened, for a run that is cut short in phase `after`.
+
+    The connections stay as they are: none is opened or closed for it. None if the scenario has
+    no cool-down behind that phase: then the load just stops.
+    """
+    for index in range(after + 1, len(scenario.phases)):
+        if scenario.phases[index].kind == "cooldown":
+            order = plan_order(
+                scenario,
+                index,
+                progress=progress,
+                slots=slots,
+                starts_at_us=starts_at_us,
+                polls_relay=polls_relay,
+            )
+            level = Line(start=progress.connections, end=progress.connections)
+            length_s = min(order.duration_s, WIND_DOWN_S)
+            return order.model_copy(update={"connections": level, "duration_s": length_s})
+    return None
+
+
+def slots_of(workers: Sequence[str], lost: Collection[str], *, spread: bool) -> list[str]:
+    """Return which worker holds each slot.
+
+    A lost worker's slot is empty; with `spread` the others take those slots in turn, so that
+    its connections come back with them.
+    """
+    left = [worker for worker in workers if worker not in lost]
+    heirs = itertools.cycle(left if spread and left else [""])
+    return [next(heirs) if worker in lost else worker for worker in workers]
 
 
 def stop_order(progress: Progress, *, starts_at_us: int, reason: str) -> Order:
@@ -126,18 +193,6 @@ def remaining_phases(scenario: Scenario, done: Sequence[PhaseRecord]) -> list[in
 def connections_before(scenario: Scenario, index: int) -> int:
     """Return how many connections are open when phase `index` begins."""
     return scenario.connections_at_end_of(scenario.phases[index - 1]) if index else 0
-
-
-def wind_down_phase(scenario: Scenario, after: int) -> tuple[int, float] | None:
-    """Return the cool-down behind phase `after` and how long it lasts when the run is cut short.
-
-    None if the scenario has none: then the load just stops.
-    """
-    for index in range(after + 1, len(scenario.phases)):
-        phase: Phase = scenario.phases[index]
-        if phase.kind == "cooldown":
-            return index, min(phase.duration_s, WIND_DOWN_S)
-    return None
 
 
 def _in_order(slots: Sequence[str]) -> list[str]:

@@ -28,7 +28,8 @@ _LOOPBACK_NAMES = ("localhost", "ip6-localhost")
 class RelayFacts:
     """What a relay answered: how long its handshake took, and whether it publishes `/metrics`.
 
-    `problem` says why there are none.
+    `problem` says what was wrong with them. Those that fail or hang are still published: the
+    run samples them, since their failing is a fact about the relay.
     """
 
     handshake_ms: float
@@ -66,8 +67,8 @@ def is_loopback(host: str) -> bool:
 
 def metrics_url(relay_url: str) -> str:
     """Return where a relay publishes its metrics: `/metrics` beside its WebSocket."""
-    parts = urlsplit(relay_url)
-    return f"{'https' if parts.scheme == 'wss' else 'http'}://{parts.netloc}/metrics"
+    scheme, _, rest = relay_url.partition("://")
+    return f"{'https' if scheme == 'wss' else 'http'}://{rest.rstrip('/')}/metrics"
 
 
 async def check_relay(relay_url: str) -> RelayFacts:
@@ -77,8 +78,8 @@ async def check_relay(relay_url: str) -> RelayFacts:
     metrics are no error.
     """
     handshake_ms = await _handshake(relay_url)
-    problem = await _metrics_problem(metrics_url(relay_url))
-    return RelayFacts(handshake_ms, has_metrics=not problem, problem=problem)
+    has_metrics, problem = await _look_at_metrics(metrics_url(relay_url))
+    return RelayFacts(handshake_ms, has_metrics=has_metrics, problem=problem)
 
 
 def check_bundle() -> None:
@@ -137,18 +138,21 @@ async def _handshake(relay_url: str) -> float:
         ) from error
 
 
-async def _metrics_problem(url: str) -> str:
-    """Return why a relay's metrics cannot be used; nothing if they can."""
+async def _look_at_metrics(url: str) -> tuple[bool, str]:
+    """Return whether a relay publishes its metrics, and what is wrong with them, if anything."""
     try:
         async with httpx.AsyncClient(timeout=ANSWERS_WITHIN_S, trust_env=False) as client:
             answer = await client.get(url)
         if answer.status_code != httpx.codes.OK:
-            return f"{url} answers HTTP {answer.status_code}"
-        return _unlike_metrics(answer.json())
+            return answer.is_server_error, f"{url} answers HTTP {answer.status_code}"
+        problem = _unlike_metrics(answer.json())
+    except httpx.TimeoutException:
+        return True, f"{url} does not answer within {ANSWERS_WITHIN_S:g} s"
     except httpx.HTTPError as error:
-        return f"{url} does not answer: {error or type(error).__name__}"
+        return False, f"{url} does not answer: {error or type(error).__name__}"
     except ValueError:
-        return f"{url} does not answer in JSON"
+        return False, f"{url} does not answer in JSON"
+    return not problem, problem and f"{url}: {problem}"
 
 
 def _unlike_metrics(told: Any) -> str:

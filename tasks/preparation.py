@@ -22,11 +22,11 @@ from run_store.store import Store, StoreAddress
 from scenarios.loading import load_scenario
 from scenarios.model import Scenario
 from tasks import preflight
-from tasks.conductor import now_us
 from tasks.lease_keeper import EVERY_S
 from tasks.local_services import local_relay, local_store
 from tasks.observation import current_observer
 from tasks.plan import remaining_phases
+from tasks.roll_call import now_us
 from tasks.run_context import RunContext
 
 log = logging.getLogger(__name__)

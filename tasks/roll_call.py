@@ -1,0 +1,173 @@
+"""Which workers are there: their heartbeats, and who of them is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+
+from run_store.errors import StoreError
+from run_store.messages import LostWorker, Status
+from tasks.fleets.base import Fleet, Worker
+from tasks.observation import current_observer
+from tasks.run_context import RunContext
+
+log = logging.getLogger(__name__)
+
+SILENT_AFTER_S = 10.0
+"""A worker whose heartbeat has not risen for so long is lost."""
+
+
+def now_us() -> int:
+    """Return the wall clock in microseconds since the epoch."""
+    return time.time_ns() // 1000
+
+
+class Beats:
+    """How long each worker has been silent, by one monotonic clock; it is asked for the time.
+
+    Time during which the store did not answer is not counted: nothing is known of it.
+    """
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._seen: dict[str, tuple[int, float]] = {}
+        self._looked_at: dict[str, float] = {}
+
+    def heard(self, worker: str, beat: int) -> float:
+        """Take the number of a worker's last beat; return its silence in seconds."""
+        now = self._monotonic()
+        known = self._seen.get(worker)
+        if known is None or known[0] != beat:
+            self._seen[worker] = (beat, now)
+        self._looked_at[worker] = now
+        return now - self._seen[worker][1]
+
+    def store_silent(self, worker: str) -> None:
+        """Take that nothing could be read of a worker."""
+        now = self._monotonic()
+        if worker in self._seen:
+            beat, risen = self._seen[worker]
+            self._seen[worker] = (beat, risen + now - self._looked_at[worker])
+            self._looked_at[worker] = now
+
+
+class RollCall:
+    """The workers of an attempt. A worker that is lost stays lost, whatever it says later.
+
+    `is_blind` says that the last look could not read every heartbeat; `stop_asked` why the run
+    shall end, if somebody asked for it. Whoever orders the stop sets `stop_is_ordered`: an
+    agent that stops before is lost.
+    """
+
+    def __init__(self, context: RunContext, fleet: Fleet, workers: Sequence[Worker]) -> None:
+        self.statuses: dict[str, Status] = {}
+        self.lost: dict[str, LostWorker] = {}
+        self.stop_asked = ""
+        self.stop_is_ordered = False
+        self.is_blind = False
+        self.phase = ""
+        self._context = context
+        self._fleet = fleet
+        self._workers = {worker.name: worker for worker in workers}
+        self._store = context.store()
+        self._beats = Beats()
+
+    @property
+    def names(self) -> list[str]:
+        """All workers, in order."""
+        return list(self._workers)
+
+    @property
+    def alive(self) -> list[str]:
+        """The workers that are not lost, in order."""
+        return [name for name in self._workers if name not in self.lost]
+
+    def state(self, name: str) -> str:
+        """Return a worker's state; nothing before its first heartbeat."""
+        status = self.statuses.get(name)
+        return status.state if status else ""
+
+    def has_done(self, name: str, order: int) -> bool:
+        """Say whether a worker has done an order, or will do no more."""
+        status = self.statuses.get(name)
+        if status is None:
+            return False
+        return status.state == "stopped" or any(done.order == order for done in status.done)
+
+    async def look(self) -> None:
+        """Read every worker's heartbeat, and whether somebody asked for the run's end."""
+        layout, attempt = self._context.layout, self._context.attempt
+        *statuses, stop = await asyncio.gather(
+            *(
+                asyncio.to_thread(self._store.get_message, layout.status(attempt, name), Status)
+                for name in self._workers
+            ),
+            asyncio.to_thread(self._store.get, layout.stop),
+            return_exceptions=True,
+        )
+        if isinstance(stop, bytes):
+            self.stop_asked = "asked to stop"
+        self.is_blind = any(isinstance(status, StoreError) for status in statuses)
+        for name, status in zip(self._workers, statuses, strict=True):
+            if isinstance(status, StoreError):
+                log.warning("the heartbeat of %s could not be read: %s", name, status)
+                self._beats.store_silent(name)
+            elif isinstance(status, BaseException):
+                raise status
+            else:
+                await self._heard(name, status if isinstance(status, Status) else None)
+
+    def lose(self, name: str, reason: str) -> None:
+        """Take a worker for lost from now on."""
+        status = self.statuses.get(name)
+        connections = status.vitals.connections_open if status else 0
+        self.lost[name] = LostWorker(
+            worker=name,
+            phase=self.phase,
+            last_seen_us=status.at_us if status else 0,
+            noticed_us=now_us(),
+            connections=connections,
+            reason=reason,
+        )
+        log.warning("%s %s", name, reason)
+        current_observer().warn(f"{name} {reason}; {connections} connections were on it")
+
+    async def _heard(self, name: str, status: Status | None) -> None:
+        if name in self.lost:
+            return
+        silent_s = 0.0
+        if status is not None:
+            self.statuses[name] = status
+            silent_s = self._beats.heard(name, status.beat)
+            if status.state == "failed":
+                self.lose(name, f"failed: {status.message}")
+                return
+            if status.state == "stopped":
+                self._has_stopped(name, status)
+                return
+        if not await self._fleet.is_alive(self._context, self._workers[name]):
+            # It may have said its last word between our look and its end.
+            await self._last_word(name)
+        elif silent_s > SILENT_AFTER_S:
+            self.lose(name, f"has not been heard for {silent_s:.0f} s")
+
+    def _has_stopped(self, name: str, status: Status) -> None:
+        if not self.stop_is_ordered:
+            self.lose(name, f"stopped by itself: {status.message or 'it did not say why'}")
+
+    async def _last_word(self, name: str) -> None:
+        key = self._context.layout.status(self._context.attempt, name)
+        try:
+            status = await asyncio.to_thread(self._store.get_message, key, Status)
+        except StoreError:
+            return
+        if status is not None:
+            self.statuses[name] = status
+        if status is not None and status.state == "stopped":
+            self._has_stopped(name, status)
+        elif status is not None and status.state == "failed":
+            self.lose(name, f"failed: {status.message}")
+        else:
+            self.lose(name, "is gone: its agent ended without saying why")
