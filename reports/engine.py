@@ -1,0 +1,222 @@
+"""A run's samples as a DuckDB database: read once from S3, then asked by named queries."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import re
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import duckdb
+import pyarrow as pa
+
+from reports.facts import PhaseFacts, RunFacts, phase_from_samples, read_facts
+from reports.loading import connect, put_facts, read_samples
+from reports.parts import Listing, MissingPart, Sequel, UnreadablePart, missing_parts
+from run_store.layout import Part, RunLayout
+from run_store.samples import SCHEMAS
+from run_store.store import Store
+
+MEMORY_LIMIT = "1500MB"
+_COMMENT = re.compile(r"^\s*--\s?(.*)$")
+_PARAMETER = re.compile(r"\$([a-z_]+)")
+
+
+@dataclass(frozen=True)
+class RunDatabase:
+    """A run's samples and facts, as tables and views of one DuckDB connection.
+
+    It is a snapshot of the moment of opening: an agent may compact its parts meanwhile. The
+    tables live in a folder of their own, which `close` removes; use it in a `with`.
+    """
+
+    run_id: str
+    facts: RunFacts
+    phases: tuple[PhaseFacts, ...]
+    connection: duckdb.DuckDBPyConnection
+    parts: tuple[Part, ...]
+    unreadable: tuple[UnreadablePart, ...]
+    missing: tuple[MissingPart, ...]
+    origin_us: int
+    thinned: bool
+    _folder: contextlib.ExitStack = field(repr=False)
+
+    def rows(self, name: str, /, **parameters: Any) -> list[dict[str, Any]]:
+        """Return a named query's rows, each a dict by column.
+
+        Parameters that the query does not name are an error, as are those that it lacks.
+        """
+        cursor = self._execute(name, parameters)
+        columns = [column[0] for column in cursor.description or ()]
+        return [dict(zip(columns, row, strict=True)) for row in cursor.fetchall()]
+
+    def columns(self, name: str, /, **parameters: Any) -> dict[str, list[Any]]:
+        """Return a named query's result as a list for each column, for charts and tables."""
+        return self.table(name, **parameters).to_pydict()
+
+    def table(self, name: str, /, **parameters: Any) -> pa.Table:
+        """Return a named query's result as an Arrow table."""
+        return self._execute(name, parameters).to_arrow_table()
+
+    def row(self, name: str, /, **parameters: Any) -> dict[str, Any]:
+        """Return the single row of a query that gives one."""
+        (row,) = self.rows(name, **parameters)
+        return row
+
+    def count(self, kind: str) -> int:
+        """Return how many samples of a kind there are in the attempts that count."""
+        if kind not in SCHEMAS:
+            raise ValueError(f"no samples are called {kind}")
+        (count,) = self.connection.table(kind).count("*").fetchall()[0]
+        return int(count)
+
+    def close(self) -> None:
+        """Close the connection and remove what it kept on disk. May be called again."""
+        self.connection.close()
+        self._folder.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _execute(self, name: str, parameters: dict[str, Any]) -> duckdb.DuckDBPyConnection:
+        return self.connection.execute(query_text(name), parameters or None)
+
+
+def open_run(store: Store, run_id: str, *, memory_limit: str = MEMORY_LIMIT) -> RunDatabase:
+    """Read a run from the bucket into a database of its own.
+
+    Parts that cannot be read are left out and named in `unreadable`; those that a worker
+    numbered and that are not there, or cannot be read, in `missing`. Raises NoSuchRunError,
+    and StoreError if the store refuses or does not answer.
+    """
+    facts = read_facts(store, run_id)
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="relay-load-report-")))
+        connection = connect(store.address, folder, memory_limit)
+        stack.callback(connection.close)
+        listing, unreadable = read_samples(connection, store, RunLayout(run_id))
+        phases = _counted_phases(facts, listing)
+        origin_us = put_facts(connection, facts, phases)
+        thinned = connection.execute(
+            "SELECT coalesce(bool_or(weight <> 1), false) FROM all_deliveries"
+        ).fetchall()[0][0]
+        for name in _view_files(thinned=bool(thinned)):
+            connection.execute(_sql_text("views", name))
+        bad = {part.part.key for part in unreadable}
+        readable = tuple(part for part in listing.parts if part.key not in bad)
+        return RunDatabase(
+            run_id=run_id,
+            facts=facts,
+            phases=phases,
+            connection=connection,
+            parts=readable,
+            unreadable=unreadable,
+            missing=tuple(missing_parts(_last_numbers(facts, phases), readable, _counted(phases))),
+            origin_us=origin_us,
+            thinned=bool(thinned),
+            _folder=stack.pop_all(),
+        )
+
+
+def query_names() -> list[str]:
+    """Return the names of all queries, in order."""
+    folder = resources.files("reports") / "queries"
+    return sorted(
+        entry.name.removesuffix(".sql") for entry in folder.iterdir() if entry.name.endswith(".sql")
+    )
+
+
+@functools.cache
+def query_text(name: str) -> str:
+    """Return the SQL of a named query. Raises ValueError if there is none of that name."""
+    if name not in query_names():
+        raise ValueError(f"no query is called {name}")
+    return _sql_text("queries", f"{name}.sql")
+
+
+def query_answers(name: str) -> str:
+    """Return what a query answers: the comment at its head, as one line."""
+    lines: list[str] = []
+    for line in query_text(name).splitlines():
+        match = _COMMENT.match(line)
+        if not match:
+            break
+        lines.append(match[1])
+    return " ".join(lines)
+
+
+def query_parameters(name: str) -> list[str]:
+    """Return the names of the parameters that a query binds, in the order of the alphabet."""
+    code = re.sub(r"--[^\n]*", "", query_text(name))
+    return sorted(set(_PARAMETER.findall(code)))
+
+
+def _sql_text(folder: str, name: str) -> str:
+    return (resources.files("reports") / folder / name).read_text(encoding="utf-8")
+
+
+def _view_files(*, thinned: bool) -> Iterator[str]:
+    """Name the files of views, in order.
+
+    Those that end in `.weighted.sql` stand in for their plain twins when deliveries were
+    thinned: exact quantiles of weighted rows need a sort of their own.
+    """
+    names = sorted(
+        entry.name
+        for entry in (resources.files("reports") / "views").iterdir()
+        if entry.name.endswith(".sql")
+    )
+    for name in names:
+        twin = name.removesuffix(".sql") + ".weighted.sql"
+        if name.endswith(".weighted.sql"):
+            if thinned:
+                yield name
+        elif not (thinned and twin in names):
+            yield name
+
+
+def _attempts_by_label(listing: Listing) -> dict[str, int]:
+    attempts: dict[str, int] = {}
+    for part in listing.parts:
+        attempts[part.phase] = max(attempts.get(part.phase, 0), part.attempt)
+    return attempts
+
+
+def _counted_phases(facts: RunFacts, listing: Listing) -> tuple[PhaseFacts, ...]:
+    """Return every phase that a record, an order or a sample tells of, in order."""
+    known = {phase.label: phase for phase in facts.phases}
+    for label, attempt in _attempts_by_label(listing).items():
+        known.setdefault(label, phase_from_samples(label, attempt, facts.scenario))
+    return tuple(sorted(known.values(), key=lambda phase: (phase.index, phase.label)))
+
+
+def _counted(phases: Sequence[PhaseFacts]) -> frozenset[tuple[str, int]]:
+    return frozenset((phase.label, phase.attempt) for phase in phases)
+
+
+def _last_numbers(facts: RunFacts, phases: Sequence[PhaseFacts]) -> dict[Sequel, int]:
+    """Return the last part's number by a complete phase's record, or by a worker's last status."""
+    last: dict[Sequel, int] = {}
+    for status in facts.statuses:
+        for label, kinds in status.parts.items():
+            for kind, number in kinds.items():
+                last[Sequel(kind, status.attempt, label, status.worker)] = number
+    for phase in phases:
+        for worker, kinds in (phase.record.parts if phase.record else {}).items():
+            for kind, number in kinds.items():
+                last[Sequel(kind, phase.attempt, phase.label, worker)] = number
+    return last

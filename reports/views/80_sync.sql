@@ -1,0 +1,106 @@
+-- When each connection's replica of a document was in sync, on the orchestrator's clock: from
+-- `synced` until the connection ended, or its worker was last sampled.
+CREATE TABLE sync_spans AS
+WITH events AS (
+    SELECT attempt, worker, connection, document, generation, event,
+        at_us - coalesce(shift_us, 0) AS at_us
+    FROM all_connections LEFT JOIN clocks USING (attempt, worker)
+    WHERE attempt IN (SELECT attempt FROM phases)
+),
+ends AS (
+    SELECT attempt, worker, connection, at_us FROM events WHERE event IN ('dropped', 'closed')
+),
+begins AS (
+    SELECT attempt, worker, connection, document, generation, at_us AS from_us
+    FROM events WHERE event = 'synced'
+),
+last_seen AS (
+    SELECT attempt, worker, max(at_us - coalesce(shift_us, 0)) AS at_us
+    FROM all_resources LEFT JOIN clocks USING (attempt, worker) GROUP BY ALL
+),
+spans AS (
+    SELECT b.*, coalesce(e.at_us, l.at_us, 9000000000000000000) AS to_us
+    FROM begins b
+    ASOF LEFT JOIN ends e
+        ON e.attempt = b.attempt AND e.worker = b.worker AND e.connection = b.connection
+        AND e.at_us >= b.from_us
+    LEFT JOIN last_seen l ON l.attempt = b.attempt AND l.worker = b.worker
+)
+SELECT attempt, worker, connection, document, generation, to_us, min(from_us) AS from_us
+FROM spans GROUP BY ALL;
+
+-- The last look at each replica. It is diverged unless it was in sync and showed what most
+-- replicas of its document showed.
+CREATE TABLE replica_states AS
+WITH last AS (
+    SELECT attempt, phase, worker, connection, document, generation, at_us, in_sync, heads, edits,
+        missing, changed_us - coalesce(shift_us, 0) AS changed_us, at_s
+    FROM replicas LEFT JOIN clocks USING (attempt, worker)
+    QUALIFY row_number() OVER (
+        PARTITION BY attempt, connection, document, generation ORDER BY at_us DESC) = 1
+),
+common AS (
+    SELECT attempt, document, generation, arg_max(heads, votes) AS heads
+    FROM (
+        SELECT attempt, document, generation, heads, (count(*), max(edits)) AS votes
+        FROM last WHERE heads IS NOT NULL GROUP BY attempt, document, generation, heads
+    ) GROUP BY ALL
+)
+SELECT l.*, NOT (coalesce(l.in_sync, false) AND l.heads IS NOT DISTINCT FROM c.heads) AS diverged
+FROM last l LEFT JOIN common c USING (attempt, document, generation);
+
+-- For each acknowledged edit: how many other connections should have shown it (their replica was
+-- in sync 0.1 s before it was made, and stayed until 5 s after it was acknowledged), how many
+-- did, and how many that are known to have missed it (`unseen`: full recording, and no later look
+-- at the replica that could tell otherwise).
+CREATE TABLE edit_deliveries AS
+WITH made AS (
+    SELECT e.attempt, e.phase, e.edit, e.document, e.generation, e.connection,
+        e.started_us - coalesce(c.shift_us, 0) AS started_us,
+        e.acknowledged_us - coalesce(c.shift_us, 0) AS acknowledged_us
+    FROM edit_outcomes e LEFT JOIN clocks c USING (attempt, worker)
+    WHERE e.outcome = 'acknowledged'
+),
+recorded AS (
+    SELECT attempt, phase, worker, bool_or(weight <> 1) AS thinned
+    FROM delivery_latencies GROUP BY ALL
+),
+pairs AS (
+    SELECT m.attempt, m.phase, m.edit, s.connection AS observer, s.worker,
+        m.document, m.generation, m.acknowledged_us
+    FROM made m JOIN sync_spans s
+        ON s.attempt = m.attempt AND s.document = m.document AND s.generation = m.generation
+        AND s.from_us <= m.started_us - 100000 AND s.to_us >= m.acknowledged_us + 5000000
+        AND s.connection <> m.connection
+),
+shown AS (SELECT attempt, edit, observer, weight FROM delivery_latencies WHERE repeat = 1)
+SELECT
+    p.attempt, p.phase, p.edit,
+    count(*) AS expected,
+    count(d.edit) AS delivered,
+    coalesce(sum(d.weight), 0) AS delivered_weight,
+    count(*) FILTER (
+        WHERE d.edit IS NULL AND NOT coalesce(r.thinned, false) AND x.connection IS NULL
+    ) AS unseen
+FROM pairs p
+LEFT JOIN shown d ON d.attempt = p.attempt AND d.edit = p.edit AND d.observer = p.observer
+LEFT JOIN recorded r ON r.attempt = p.attempt AND r.phase = p.phase AND r.worker = p.worker
+LEFT JOIN replica_states x
+    ON x.attempt = p.attempt AND x.connection = p.observer AND x.document = p.document
+    AND x.generation = p.generation AND x.changed_us IS NOT NULL
+GROUP BY ALL;
+
+-- Acknowledged edits that some replica does not show: at the last look at it, or, where there was
+-- none, because no delivery was seen that should have been.
+CREATE VIEW lost_edits AS
+WITH missing AS (
+    SELECT attempt, unnest(missing) AS edit FROM replica_states
+),
+lost AS (
+    SELECT attempt, edit FROM missing
+    UNION
+    SELECT attempt, edit FROM edit_deliveries WHERE unseen > 0
+)
+SELECT e.attempt, e.phase, e.worker, e.edit, e.document, e.generation, e.connection, e.at_s
+FROM edit_outcomes e SEMI JOIN lost USING (attempt, edit)
+WHERE e.outcome = 'acknowledged';
