@@ -221,7 +221,8 @@ export class Connection {
   #failed(socket, type, message) {
     if (socket !== this.socket) return;
     const wasOpen = this.isOpen;
-    this.recorder.error(type, message, this.index, this.document);
+    // What the plan does is no error; that it was done is in the connection's samples.
+    if (type !== "dropped_on_purpose") this.recorder.error(type, message, this.index, this.document);
     const since = wasOpen ? this.openedMs : this.beganMs;
     this.record(wasOpen ? "dropped" : "failed", this.newest, performance.now() - since, type);
     this.failure = type;
