@@ -50,5 +50,6 @@ lock: setup
 	@scripts/lock
 
 clean:
-	rm -rf .venv node_modules .setup worker_agent/page/dist reports/templates/vendor \
+	rm -rf .venv node_modules .setup worker_agent/page/dist worker_agent/examples/dist \
+		reports/templates/vendor \
 		local_relay/dist .mypy_cache .ruff_cache .pytest_cache build dist

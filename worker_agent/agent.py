@@ -22,8 +22,9 @@ from worker_agent.browsers import Browsers, Housing
 from worker_agent.chromium import find_chromium
 from worker_agent.clock import RunClock
 from worker_agent.heartbeat import Heartbeat, host_facts, versions
+from worker_agent.journey_load import open_load
 from worker_agent.late import TakesUpLate
-from worker_agent.load import Load, page_settings
+from worker_agent.load import page_settings
 from worker_agent.orders import OrderFeed
 from worker_agent.power import power_off
 from worker_agent.progress import Progress
@@ -42,10 +43,6 @@ LATE_AFTER_S = 2.0
 """An order that is taken up so long after its instant is joined as it is by then."""
 THREADS = 16
 """Calls to S3 may each hang for seconds; none may keep the others waiting for a thread."""
-
-
-class _Load(TakesUpLate, Load):
-    """The load of connections in pages, which can be taken up late."""
 
 
 class Agent:
@@ -173,7 +170,6 @@ class Agent:
                 "There is no Chromium on this worker.",
                 hint="Install chromium-headless-shell, or run `playwright install chromium`.",
             )
-        share = -(-self.scenario.peak_connections // self.scenario.fleet.workers)
         browsers = Browsers(
             housing=Housing(self.scenario.isolation, self.scenario.connections_per_page),
             chromium=chromium,
@@ -181,8 +177,7 @@ class Agent:
             settings=page_settings(self.config, self.scenario),
         )
         async with browsers:
-            await browsers.house(max(1, share))
-            load = _Load(
+            load = await open_load(
                 config=self.config,
                 scenario=self.scenario,
                 browsers=browsers,
@@ -223,7 +218,7 @@ class Agent:
                 self.recording.error(self.clock.now_us(), "agent_error", message)
                 await asyncio.sleep(TICK_S)
 
-    async def _follow(self, load: _Load) -> None:
+    async def _follow(self, load: TakesUpLate) -> None:
         """Carry out orders one after another, until one says stop or something ends us."""
         await self._or_stop(self.feed.caught_up.wait())
         number = 1
@@ -241,7 +236,7 @@ class Agent:
                 await self._carry_out(order, label, load)
             number += 1
 
-    async def _carry_out(self, order: Order, label: str, load: _Load) -> None:
+    async def _carry_out(self, order: Order, label: str, load: TakesUpLate) -> None:
         begun_before = order.number in self.progress.begun
         if self.clock.now_us() > order.starts_at_us + LATE_AFTER_S * 1e6:
             await load.take_up(order, begun_before=begun_before)
@@ -316,7 +311,7 @@ class Agent:
             elif time.monotonic() - self._born > self.config.lives_at_most_s:
                 self.stop("this agent's time limit is reached", abandoned=True)
 
-    async def _keep_ticking(self, load: _Load) -> None:
+    async def _keep_ticking(self, load: TakesUpLate) -> None:
         next_at = time.monotonic()
         while True:
             next_at = max(next_at + TICK_S, time.monotonic())

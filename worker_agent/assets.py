@@ -32,8 +32,8 @@ class Assets:
     """A loopback server for the page; a context manager that gives its address."""
 
     def __init__(self, folder: Path = DIST) -> None:
-        if not (folder / "page.js").is_file():
-            raise BrowserError("The page bundle is not built.", hint="Run `make setup`.")
+        if not any(folder.glob("*.js")):
+            raise BrowserError(f"The page in {folder} is not built.", hint="Run `make setup`.")
         handler = functools.partial(_Quiet, directory=str(folder))
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._server.daemon_threads = True
@@ -43,8 +43,12 @@ class Assets:
         """`http://127.0.0.1:<port>/`."""
         return f"http://127.0.0.1:{self._server.server_port}/"
 
-    def __enter__(self) -> Self:
+    def start(self) -> None:
+        """Serve until the process ends."""
         threading.Thread(target=self._server.serve_forever, daemon=True, name="assets").start()
+
+    def __enter__(self) -> Self:
+        self.start()
         return self
 
     def __exit__(

@@ -18,6 +18,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from playwright.async_api import Page
+
 from run_store.errors import ScenarioError
 from scenarios.model import Scenario
 
@@ -41,6 +43,28 @@ class User:
     run_id: str
     document_id: str
     edit: int = -1
+
+
+_SHOWS = """([selector, limitMs]) => new Promise((resolve) => {
+  if (document.querySelector(selector)) return resolve(true);
+  const end = (found) => { observer.disconnect(); clearTimeout(timer); resolve(found); };
+  const observer = new MutationObserver(() => {
+    if (document.querySelector(selector)) end(true);
+  });
+  const timer = setTimeout(() => end(false), limitMs);
+  observer.observe(
+    document, { subtree: true, childList: true, attributes: true, characterData: true });
+})"""
+
+
+async def shows(page: Page, selector: str, *, limit_s: float = 60.0) -> None:
+    """Wait until a page has an element of a CSS selector, to the millisecond.
+
+    The page itself watches for it; `Locator.wait_for` looks each half second after the first
+    one. Raises TimeoutError if it does not come within `limit_s`.
+    """
+    if not await page.evaluate(_SHOWS, [selector, limit_s * 1000]):
+        raise TimeoutError(f"{selector} did not appear within {limit_s:g} s")
 
 
 Step = Callable[..., Any]

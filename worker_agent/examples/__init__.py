@@ -1,0 +1,1 @@
+"""Journeys to learn from, with the pages that they drive."""
