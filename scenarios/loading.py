@@ -37,7 +37,7 @@ def load_scenario(named: str, overrides: Mapping[str, Any] | Iterable[str] = ())
     table.setdefault("name", path.stem)
     if isinstance(table.get("journey"), str):
         table["journey"] = _beside(path.parent, table["journey"])
-    given = overrides if isinstance(overrides, Mapping) else dict(map(_split, overrides))
+    given = overrides if isinstance(overrides, Mapping) else overrides_from(overrides)
     for key, value in given.items():
         _put(table, key, value)
     return _validated(table, where=str(path) if named != path.stem else f"scenario {named}")
@@ -46,6 +46,11 @@ def load_scenario(named: str, overrides: Mapping[str, Any] | Iterable[str] = ())
 def load(path: Path) -> Scenario:
     """Return the scenario in one file, without overrides."""
     return load_scenario(str(path))
+
+
+def overrides_from(lines: Iterable[str]) -> dict[str, Any]:
+    """Return the mapping that `--set key=value` lines stand for; ScenarioError for other lines."""
+    return dict(map(_split, lines))
 
 
 def _find(named: str) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import subprocess
 import sys
 import time
@@ -35,6 +36,22 @@ class RelayFacts:
     handshake_ms: float
     has_metrics: bool
     problem: str = ""
+
+
+def relay_of(scenario: Scenario, given: str | None) -> str | None:
+    """Return the relay to load; None if the scenario is to have one of its own started.
+
+    What the caller gave comes before RELAY_URL. RELAY_LOAD_OWN_RELAY names one that runs on this
+    machine already, for scenarios that would start one. Raises UsageError if there is none.
+    """
+    if relay_url := given or os.environ.get("RELAY_URL"):
+        return relay_url
+    if scenario.own_relay:
+        return os.environ.get("RELAY_LOAD_OWN_RELAY") or None
+    raise UsageError(
+        f"The scenario {scenario.name} has no relay of its own.",
+        hint="Say which relay to load: --relay-url ws://host:port/, relay_url=, or RELAY_URL.",
+    )
 
 
 def check_target(relay_url: str, scenario: Scenario, *, allowed: bool = False) -> None:

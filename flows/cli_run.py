@@ -1,0 +1,150 @@
+"""`relay-load run`: the flow, called from a terminal."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from flows.cli_prefect import prefect_api
+from flows.cli_show import observer_for
+from flows.cli_verdict import print_verdict
+from run_store.errors import CannotRunError, InterruptedRunError, RelayLoadError
+from run_store.store import Store, StoreAddress
+from scenarios.loading import load_scenario, overrides_from
+from tasks import preflight
+from tasks.cost import estimate
+from tasks.observation import show_with
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the user asked for."""
+
+    scenario: str
+    relay_url: str | None
+    fleet: str | None
+    store: str | None
+    overrides: Mapping[str, Any]
+    results: Path
+    i_may_load_this_host: bool
+    debug: bool
+
+
+def run(asked: Asked, *, out: Console, progress: Console) -> None:
+    """Run the flow, show it on `progress`, and print the verdict on `out`.
+
+    Raises what the run ended with: its exit code is the command's.
+    """
+    scenario = load_scenario(asked.scenario, asked.overrides)
+    cost = estimate(scenario, fleet=asked.fleet)
+    price = "at no cost" if cost and not cost.usd else f"for about ${cost.usd:.2f}" if cost else ""
+    progress.print(f"{scenario.name}: {scenario.summary_line()}, {price}", highlight=False)
+    asyncio.run(_check_first(asked))
+    if not asked.debug:
+        # A run that fails is told in one message; Prefect's own lines go to its API all the same.
+        os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+        _log_to(progress)
+    with prefect_api(asked.results, say=lambda text: progress.print(text, highlight=False)):
+        with observer_for(progress, scenario) as observer:
+            show_with(observer)
+            flow_run_id, ended = asyncio.run(_flow(asked))
+        folder = _folder_of(flow_run_id, asked.results)
+        summary = _summary(folder)
+        if summary and folder:
+            print_verdict(out, summary, report=folder / "report.html")
+        if isinstance(ended, BaseException):
+            raise ended
+
+
+async def _check_first(asked: Asked) -> None:
+    """Find out what can be found out at once, before Prefect takes its time to start.
+
+    The flow checks all of it again, since it can be called without us.
+    """
+    scenario = load_scenario(asked.scenario, asked.overrides)
+    relay_url = preflight.relay_of(scenario, asked.relay_url)
+    if relay_url:
+        preflight.check_target(relay_url, scenario, allowed=asked.i_may_load_this_host)
+    if (asked.fleet or scenario.fleet.kind) == "local":
+        preflight.check_bundle()
+        await asyncio.to_thread(preflight.check_chromium)
+    if asked.store:
+        store = Store(StoreAddress.from_url(asked.store))
+        await asyncio.to_thread(store.check)
+    if relay_url:
+        await preflight.check_relay(relay_url)
+
+
+async def _flow(asked: Asked) -> tuple[str, BaseException | None]:
+    """Run the flow; return its flow run's id, and what it ended with."""
+    # Prefect reads its settings when it is imported, and they are known only now.
+    from flows.relay_load import relay_load  # noqa: PLC0415
+
+    state = await relay_load(
+        scenario=asked.scenario,
+        relay_url=asked.relay_url,
+        fleet=asked.fleet,
+        store=asked.store,
+        overrides=dict(asked.overrides),
+        results=str(asked.results),
+        i_may_load_this_host=asked.i_may_load_this_host,
+        return_state=True,
+    )
+    flow_run_id = str(state.state_details.flow_run_id or "")
+    if state.is_completed():
+        return flow_run_id, None
+    ended = await state.aresult(raise_on_failure=False)
+    if state.is_cancelled():
+        ended = InterruptedRunError("The run was cancelled.")
+    if isinstance(ended, RelayLoadError):
+        return flow_run_id, ended
+    if isinstance(ended, BaseException):
+        if asked.debug:
+            traceback.print_exception(ended)
+        said = "".join(traceback.format_exception_only(ended)).strip()
+        return flow_run_id, CannotRunError(f"The run failed: {said}")
+    return flow_run_id, CannotRunError(f"The run ended as {state.name}: {state.message}")
+
+
+def _folder_of(flow_run_id: str, results: Path) -> Path | None:
+    """Return the run's folder: its id ends as the flow run's does."""
+    tail = flow_run_id.replace("-", "")[-8:]
+    return next(iter(results.glob(f"*-{tail}")), None) if tail else None
+
+
+def _summary(folder: Path | None) -> dict[str, Any] | None:
+    if folder is None:
+        return None
+    try:
+        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return summary if isinstance(summary, dict) else None
+
+
+class _Lines(logging.Handler):
+    """Warnings of our own modules, as lines above the display and without tracebacks."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(logging.WARNING)
+        self._console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        if record.exc_info and record.exc_info[1] is not None:
+            text += f": {record.exc_info[1]}"
+        self._console.print(f"{record.levelname.lower()}: {text}", markup=False, highlight=False)
+
+
+def _log_to(console: Console) -> None:
+    for package in ("flows", "tasks", "reports", "run_store", "scenarios"):
+        logging.getLogger(package).addHandler(_Lines(console))

@@ -1,0 +1,63 @@
+"""What a run will cost, by a table in the project: pure, and good to a factor of two.
+
+    usd = instances x (minutes of all phases + minutes around them) / 60 x price of one for an hour
+
+The price is that of the scenario's first instance type, times the spot share if it rents spot
+instances. Volumes, addresses and traffic are left out: for an hour they are cents.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from scenarios.model import Scenario
+
+AS_OF = "2025-01"
+SOURCE = f"on-demand list prices of EC2 for Linux in eu-north-1, {AS_OF}"
+ON_DEMAND_USD_PER_HOUR = {
+    "c5.xlarge": 0.182,
+    "c5a.xlarge": 0.164,
+    "c6i.xlarge": 0.182,
+    "c6a.xlarge": 0.1638,
+    "m5.xlarge": 0.204,
+    "c5.2xlarge": 0.364,
+    "c5a.2xlarge": 0.328,
+    "c6i.2xlarge": 0.364,
+    "c6a.2xlarge": 0.3276,
+    "m5.2xlarge": 0.408,
+}
+"""US dollars for one instance and one hour; see SOURCE. Other regions differ by about 10 %."""
+SPOT_SHARE = 0.35
+"""What spot costs of the on-demand price: usual figures lie between 0.3 and 0.5."""
+OVERHEAD_S = 10 * 60.0
+"""Paid time beside the phases: 5 min to provision, 3 to deploy, 1 each to report and tear down."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """US dollars for the whole run and for one hour of it; `source` says by which prices."""
+
+    usd: float
+    usd_per_hour: float
+    source: str
+
+
+def estimate(scenario: Scenario, *, fleet: str | None = None) -> Estimate | None:
+    """Return what a run of this scenario will cost; None if its instance type has no price.
+
+    `fleet` is the kind that is used in place of the scenario's own. A fleet that rents nothing
+    costs nothing.
+    """
+    kind = fleet or scenario.fleet.kind
+    if kind != "ec2":
+        return Estimate(usd=0.0, usd_per_hour=0.0, source=f"a {kind} fleet rents nothing")
+    price = ON_DEMAND_USD_PER_HOUR.get(scenario.fleet.instance_types[0])
+    if price is None:
+        return None
+    share = SPOT_SHARE if scenario.fleet.spot else 1.0
+    per_hour = scenario.fleet.workers * price * share
+    return Estimate(
+        usd=per_hour * (scenario.duration_s + OVERHEAD_S) / 3600,
+        usd_per_hour=per_hour,
+        source=f"{SOURCE}, spot at {SPOT_SHARE:.0%}" if scenario.fleet.spot else SOURCE,
+    )
