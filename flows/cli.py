@@ -1,0 +1,328 @@
+"""The command line: `relay-load COMMAND`. Errors come as one message, exit codes as documented.
+
+0    passed, or the command did what it was asked to
+1    could not run
+2    bad usage or scenario
+3    the relay missed its objectives
+4    the run is invalid: its figures cannot be believed
+130  interrupted
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from run_store.errors import CannotRunError, RelayLoadError, UsageError
+
+app = typer.Typer(
+    name="relay-load",
+    help="Load a Tonk relay with real headless browsers, and report what it held.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+RunId = Annotated[str, typer.Argument(help="The run's id, or an end of it that is unique.")]
+StoreUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--store",
+        envvar="RELAY_LOAD_STORE",
+        metavar="S3-URL",
+        help="The bucket: s3://bucket/prefix. Without it, a local one in the results folder.",
+    ),
+]
+Results = Annotated[
+    Path,
+    typer.Option(
+        "--results", envvar="RELAY_LOAD_RESULTS", file_okay=False, help="The folder for reports."
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON in place of a table.")]
+RESULTS = Path("results")
+
+
+@app.callback()
+def _options(
+    *,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show tracebacks and Prefect's own log.")
+    ] = False,
+) -> None:
+    if debug:
+        os.environ["RELAY_LOAD_DEBUG"] = "1"
+
+
+@app.command()
+def run(
+    scenario: Annotated[str, typer.Argument(help="A scenario's name, or the path of its file.")],
+    *,
+    relay_url: Annotated[
+        str | None, typer.Option(envvar="RELAY_URL", help="The relay: ws://host:port/.")
+    ] = None,
+    fleet: Annotated[
+        Literal["local", "ssh", "ec2"] | None, typer.Option(help="Where the workers come from.")
+    ] = None,
+    store: StoreUrl = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Override a field: phases.sustained.duration=20s."
+        ),
+    ] = None,
+    results: Results = RESULTS,
+    i_may_load_this_host: Annotated[
+        bool,
+        typer.Option("--i-may-load-this-host", help="The relay is not on loopback, and is mine."),
+    ] = False,
+) -> None:
+    """Run a load test, and end with its verdict."""
+    from flows.cli_run import Asked
+    from flows.cli_run import run as run_flow
+    from scenarios.loading import overrides_from
+
+    asked = Asked(
+        scenario=scenario,
+        relay_url=relay_url,
+        fleet=fleet,
+        store=store,
+        overrides=overrides_from(overrides or []),
+        results=results,
+        i_may_load_this_host=i_may_load_this_host,
+        debug=_debugging(),
+    )
+    run_flow(asked, out=Console(), progress=Console(stderr=True))
+
+
+@app.command()
+def scenarios(*, as_json: Json = False) -> None:
+    """List the scenarios that come with the project."""
+    from scenarios.durations import format_duration
+    from scenarios.loading import load_scenario, scenario_names
+    from tasks import cost
+
+    rows = []
+    for name in scenario_names():
+        scenario = load_scenario(name)
+        estimate = cost.estimate(scenario)
+        rows.append(
+            {
+                "scenario": name,
+                "duration_s": scenario.duration_s,
+                "connections": scenario.peak_connections,
+                "workers": scenario.fleet.workers,
+                "fleet": scenario.fleet.kind,
+                "estimated_usd": round(estimate.usd, 2) if estimate else None,
+                "description": scenario.description,
+            }
+        )
+    if as_json:
+        _print_json({"scenarios": rows, "prices": cost.SOURCE, "spot_share": cost.SPOT_SHARE})
+        return
+    table = _table("scenario", "duration", "connections", "workers", "estimated cost", "")
+    for row in rows:
+        usd = row["estimated_usd"]
+        table.add_row(
+            str(row["scenario"]),
+            format_duration(float(str(row["duration_s"]))),
+            f"{row['connections']:,}",
+            f"{row['workers']} {row['fleet']}",
+            "-" if usd is None else f"${usd:.2f}",
+            str(row["description"]),
+        )
+    console = Console()
+    console.print(table)
+    console.print(
+        f"Costs: {cost.SOURCE}; spot at {cost.SPOT_SHARE:.0%}; with 10 min for set-up and teardown."
+        " A stress run goes on above its first number of connections.",
+        style="dim",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+@app.command()
+def runs(*, store: StoreUrl = None, results: Results = RESULTS, as_json: Json = False) -> None:
+    """List the runs in the store, the newest first."""
+    from flows.cli_runs import opened_store, stored_runs
+
+    with opened_store(store, results) as opened:
+        rows = [stored.row() for stored in stored_runs(opened)] if opened else []
+    if as_json:
+        _print_json(rows)
+        return
+    if not rows:
+        Console(stderr=True).print(f"There are no runs in {store or results}.", highlight=False)
+        return
+    table = _table("run", "started (UTC)", "scenario", "state", "verdict", "validity", "capacity")
+    for row in rows:
+        started = (row["started_at"] or "-").replace("T", " ").removesuffix("+00:00")
+        rest = (row[key] for key in ("scenario", "state", "verdict", "validity", "capacity"))
+        table.add_row(
+            row["run_id"], started, *("-" if cell is None else str(cell) for cell in rest)
+        )
+    Console().print(table)
+
+
+@app.command()
+def report(run_id: RunId, *, store: StoreUrl = None, results: Results = RESULTS) -> None:
+    """Build a run's report anew from the store, and copy it to the results folder."""
+    from reports.build import build_report
+
+    from flows.cli_runs import find_run, opened_store
+    from flows.cli_verdict import print_verdict
+
+    with opened_store(store, results) as opened:
+        found = find_run(opened, run_id, results=results)
+        if opened is None:
+            return
+        summary = build_report(opened, found, into=results / found)
+    print_verdict(
+        Console(),
+        summary.model_dump(mode="json"),
+        report=(results / found / "report.html").resolve(),
+    )
+
+
+@app.command()
+def stop(
+    run_id: RunId,
+    *,
+    store: StoreUrl = None,
+    results: Results = RESULTS,
+    timeout: Annotated[str, typer.Option(help="How long to wait for its end.")] = "5m",
+) -> None:
+    """End a run in order, from anywhere, and wait until it has ended."""
+    from flows.cli_runs import find_run, opened_store, stop_run
+    from scenarios.durations import parse_duration_s
+
+    try:
+        within_s = parse_duration_s(timeout)
+    except ValueError as error:
+        raise UsageError(f"--timeout: {error}.") from None
+    console = Console(stderr=True)
+    with opened_store(store, results) as opened:
+        found = find_run(opened, run_id, results=results)
+        if opened is not None:
+            state = stop_run(opened, found, within_s=within_s, say=console.print)
+            console.print(f"{found} has ended: {state}", highlight=False)
+
+
+@app.command()
+def prune(
+    *,
+    keep: Annotated[int, typer.Option(min=0, help="How many ended runs stay.")],
+    store: StoreUrl = None,
+    results: Results = RESULTS,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Delete the oldest ended runs from the store, and their copies in the results folder."""
+    from flows.cli_runs import delete_run, ended_beyond, opened_store, stored_runs
+
+    console = Console(stderr=True)
+    with opened_store(store, results) as opened:
+        doomed = ended_beyond(stored_runs(opened), keep) if opened else []
+        for old in doomed:
+            console.print(f"{'would delete' if dry_run else 'to delete'} {old.run_id}, {old.state}")
+        if not doomed or opened is None:
+            console.print("There is nothing to delete.")
+        elif not dry_run:
+            if not yes and not sys.stdin.isatty():
+                raise UsageError(
+                    "Deleting runs asks first, and nobody is there.", hint="Say --yes."
+                )
+            if yes or typer.confirm(f"Delete {len(doomed)} runs for good?"):
+                objects = sum(delete_run(opened, old.run_id, results=results) for old in doomed)
+                console.print(f"Deleted {len(doomed)} runs, {objects} objects.")
+
+
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    add_help_option=False,
+)
+def relay(context: typer.Context) -> None:
+    """Run the local relay by itself; its options are those of `relay-load relay --help`."""
+    from tasks.local_services import node
+    from tasks.processes import PROJECT
+
+    script = PROJECT / "local_relay" / "relay.mjs"
+    if not (PROJECT / "node_modules").is_dir():
+        raise CannotRunError("The relay's packages are not installed.", hint="Run `make setup`.")
+    program = node()
+    os.execv(program, [program, str(script), *context.args])  # noqa: S606 - no shell is the point
+
+
+@app.command()
+def up(
+    *,
+    results: Results = RESULTS,
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Of Prefect's UI; else 4200 if free.")
+    ] = None,
+    relay_port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Of the relay; else 8081 if free.")
+    ] = None,
+) -> None:
+    """Run Prefect with its UI, a worker, a local store and a local relay, until Ctrl-C."""
+    from flows.cli_up import up as run_up
+
+    run_up(results, port=port, relay_port=relay_port, console=Console(stderr=True))
+
+
+def main() -> None:
+    """Run the command line; end the process with its exit code."""
+    try:
+        app()
+    except RelayLoadError as error:
+        if _debugging():
+            raise
+        _complain(error.message, error.hint)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        _complain("Interrupted.", "")
+        sys.exit(130)
+    except Exception as error:
+        if _debugging():
+            raise
+        _complain(
+            f"Unexpected {type(error).__name__}: {error}",
+            "This is a fault of relay-load. `relay-load --debug` shows where.",
+        )
+        sys.exit(1)
+
+
+def _complain(message: str, hint: str) -> None:
+    console = Console(stderr=True)
+    console.print(
+        "relay-load:", message, style="red", markup=False, highlight=False, soft_wrap=True
+    )
+    if hint:
+        console.print(hint, markup=False, highlight=False, soft_wrap=True)
+
+
+def _debugging() -> bool:
+    return os.environ.get("RELAY_LOAD_DEBUG", "") not in ("", "0")
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for column in columns:
+        table.add_column(column, no_wrap=column != "", overflow="fold")
+    return table
+
+
+def _print_json(value: Any) -> None:
+    sys.stdout.write(json.dumps(value, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
