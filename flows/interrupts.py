@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from types import TracebackType
-from typing import Self
+from types import FrameType, TracebackType
+from typing import Any, Self
 
 from run_store.errors import InterruptedRunError
 from tasks.conductor import Conductor
@@ -15,25 +15,30 @@ from tasks.observation import current_observer
 class Interrupts:
     """Holds SIGINT for as long as a `with` lasts, where this is the main thread.
 
-    The first asks the conductor to end in order, or cancels what comes before there is one; the
-    second cancels; further ones do nothing, so that a teardown is never cut.
+    | when | the first | a further one |
+    |---|---|---|
+    | before the load | cancels | cancels |
+    | in the load | asks the conductor to end in order | cancels |
+    | in the teardown | changes nothing | changes nothing, but there will be no report |
+    | in the report | changes nothing | cancels |
+
+    A cancellation that it caused leaves the `with` as InterruptedRunError.
     """
 
     def __init__(self) -> None:
         self.count = 0
         self._conductor: Conductor | None = None
-        self._task: asyncio.Task[object] | None = None
-        self._installed = False
-        self._protected = False
+        self._task: asyncio.Task[Any] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._before: Any = None
+        self._stage = "start"
 
     def __enter__(self) -> Self:
-        self._task = asyncio.current_task()
+        self._task, self._loop = asyncio.current_task(), asyncio.get_running_loop()
         try:
-            asyncio.get_running_loop().add_signal_handler(signal.SIGINT, self._interrupted)
-            self._installed = True
-        except (ValueError, RuntimeError, NotImplementedError):
-            # Not the main thread: whoever called us keeps its own handling.
-            self._installed = False
+            self._before = signal.signal(signal.SIGINT, self._on_signal)
+        except ValueError:
+            self._before = None  # Not the main thread: whoever called us keeps its own handling.
         return self
 
     def __exit__(
@@ -42,17 +47,30 @@ class Interrupts:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._installed:
-            asyncio.get_running_loop().remove_signal_handler(signal.SIGINT)
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
+        if error is not None and (ours := self.as_error(error)) is not error:
+            raise ours from None
 
-    def conduct(self, conductor: Conductor) -> None:
+    def load_begins(self, conductor: Conductor) -> None:
         """Name who ends the load in order from now on."""
-        self._conductor = conductor
+        self._conductor, self._stage = conductor, "load"
 
-    def protect(self) -> None:
-        """Let nothing be cancelled any more: what is left is teardown and report."""
-        self._protected = True
+    def teardown_begins(self) -> None:
+        """Let nothing be cancelled."""
+        self._stage = "teardown"
+
+    def report_begins(self) -> None:
+        """Let the report be cancelled by those who do not want to wait for it.
+
+        Raises InterruptedRunError if that was already said.
+        """
+        self._stage = "report"
+        if self.count > 1:
+            raise InterruptedRunError(
+                "The run was stopped at once: it has no report yet.",
+                hint="What it measured is in the store: relay-load report makes one.",
+            )
 
     def as_error(self, error: BaseException) -> BaseException:
         """Return a cancellation that came from Ctrl-C as InterruptedRunError."""
@@ -64,13 +82,21 @@ class Interrupts:
             )
         return error
 
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        # A handler may run between any two instructions; what it does belongs into the loop.
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._interrupted)
+
     def _interrupted(self) -> None:
         self.count += 1
-        if self._protected:
-            current_observer().warn("ending already: what is left is teardown and report")
+        say = current_observer().warn
+        if self._stage == "teardown":
+            say("everything is being given back; this is not cut short")
+        elif self.count == 1 and self._stage == "report":
+            say("the report is nearly made; press Ctrl-C again to do without it")
         elif self.count == 1 and self._conductor is not None:
+            say("ending in order; press Ctrl-C again to stop now")
             self._conductor.end("interrupted")
-            current_observer().warn("ending in order; press Ctrl-C again to stop now")
         elif self._task is not None:
-            current_observer().warn("stopping now")
+            say("stopping now")
             self._task.cancel()

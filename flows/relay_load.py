@@ -7,25 +7,42 @@ from pathlib import Path
 from typing import Any
 
 from prefect import flow
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.flows import Flow
 from prefect.runtime import flow_run
-from reports.summary import Summary
 
 from flows.interrupts import Interrupts
+from flows.live import shown
+from reports.summary import Summary
 from run_store.errors import InterruptedRunError, InvalidRunError, ObjectivesMissedError
 from tasks.deploy import deploy
 from tasks.lease_keeper import LeaseKeeper
 from tasks.load import load_phase, wind_down
-from tasks.preparation import PreparedRun, Wanted, prepared
+from tasks.preparation import PreparedRun, Wanted, found, prepared
 from tasks.provision import provision
-from tasks.report import report
+from tasks.report import make_report, report
 from tasks.teardown import give_back, teardown
 
 log = logging.getLogger(__name__)
 
 
-@flow(name="relay-load", persist_result=False, validate_parameters=True)
-async def relay_load(  # noqa: PLR0917 - a deployment's parameters, named in every call
+async def release_run(flow: Flow[..., Any], flow_run: FlowRun, state: State) -> None:  # noqa: ARG001
+    """Give back what a cancelled or crashed flow run holds; its process may be gone."""
+    wanted = _wanted(identity=str(flow_run.id), **flow_run.parameters)
+    async with found(wanted) as context:
+        if context is not None:
+            await give_back(context)
+
+
+@flow(
+    name="relay-load",
+    persist_result=False,
+    on_cancellation=[release_run],
+    on_crashed=[release_run],
+)
+async def relay_load(
     scenario: str = "local",
+    *,
     relay_url: str | None = None,
     fleet: str | None = None,
     store: str | None = None,
@@ -39,17 +56,17 @@ async def relay_load(  # noqa: PLR0917 - a deployment's parameters, named in eve
     or InvalidRunError once the report is made; pressing Retry goes on where the bucket says that
     the run stands.
     """
-    wanted = Wanted(
+    wanted = _wanted(
         scenario=scenario,
         relay_url=relay_url,
         fleet=fleet,
         store=store,
-        overrides=overrides or {},
-        results=Path(results),
+        overrides=overrides,
+        results=results,
         i_may_load_this_host=i_may_load_this_host,
         identity=str(flow_run.id or ""),
     )
-    with Interrupts() as interrupts:
+    with shown(), Interrupts() as interrupts:
         async with prepared(wanted) as run:
             problem: BaseException | None = None
             try:
@@ -57,36 +74,37 @@ async def relay_load(  # noqa: PLR0917 - a deployment's parameters, named in eve
                     await _load(run, interrupts)
             except BaseException as error:  # noqa: BLE001 - teardown and report come first
                 problem = interrupts.as_error(error)
-                await run.note_problem(problem)
             finally:
-                interrupts.protect()
+                interrupts.teardown_begins()
                 await _teardown(run)
-            if problem is not None and not isinstance(problem, Exception):
-                raise problem  # cancelled from outside: there is no time for a report
-            summary = await report(run.context)
-            await run.ended(summary.verdict, summary.validity)
-            if problem is not None:
-                raise problem
-    if interrupts.count:
-        raise InterruptedRunError("The run was interrupted.", hint="What it measured is reported.")
-    return _judged(summary)
+            await run.load_ended(problem)
+            if problem is not None and not (isinstance(problem, Exception) and run.has_measured):
+                raise problem  # nothing to report, or cancelled from outside with no time for it
+            interrupts.report_begins()
+            summary = await _report(run)
+            await run.reported(summary.verdict, summary.validity)
+    if problem is not None:
+        raise problem
+    if run.stopped:
+        raise InterruptedRunError(f"The run was ended: {run.stopped}.", hint=_where(run))
+    return _judged(summary, run)
 
 
 async def _load(run: PreparedRun, interrupts: Interrupts) -> None:
-    """Rent, deploy, and carry out the phases that are not complete yet."""
-    context = run.context
-    workers = await provision(context)
-    run.record.attempts[-1].workers = [worker.name for worker in workers]
-    conductor = await deploy(context, workers)
-    interrupts.conduct(conductor)
-    async with LeaseKeeper(context):
-        await conductor.reconnect(run.remaining[0])
-        for index in run.remaining:
-            phase = context.scenario.phases[index]
-            if conductor.ending and phase.kind != "cooldown":
-                continue
-            await load_phase(conductor, index, phase.name)
-        await wind_down(conductor)
+    """Have workers and agents, and carry out the phases that are not complete yet."""
+    async with LeaseKeeper(run.context):
+        workers = await provision(run.context)
+        run.record.attempts[-1].workers = [worker.name for worker in workers]
+        conductor = await deploy(run.context, workers)
+        interrupts.load_begins(conductor)
+        try:
+            await conductor.reconnect(run.remaining[0])
+            for index in run.remaining:
+                if conductor.is_due(index):
+                    await load_phase(conductor, index, run.context.scenario.phases[index].name)
+            await wind_down(conductor)
+        finally:
+            run.stopped = conductor.ending
 
 
 async def _teardown(run: PreparedRun) -> None:
@@ -98,14 +116,31 @@ async def _teardown(run: PreparedRun) -> None:
         await give_back(run.context)
 
 
-def _judged(summary: Summary) -> dict[str, Any]:
+async def _report(run: PreparedRun) -> Summary:
+    """Run the report task, or its plain function where no task can start any more."""
+    try:
+        return await report(run.context)
+    except Exception:
+        log.exception("the report task failed; the report is made without it")
+        return await make_report(run.context)
+
+
+def _judged(summary: Summary, run: PreparedRun) -> dict[str, Any]:
     """Return the summary of a run that passed; raise what ends the others."""
     if summary.validity == "invalid":
-        raise InvalidRunError(
-            "The run's figures cannot be believed: " + "; ".join(summary.validity_reasons)
-        )
+        reasons = "; ".join(summary.validity_reasons)
+        raise InvalidRunError(f"The run's figures cannot be believed: {reasons}.", hint=_where(run))
     if summary.verdict == "failed":
-        missed = [row.sentence for row in summary.objectives if row.met is False]
-        raise ObjectivesMissedError("; ".join(missed) + ".")
-    result: dict[str, Any] = summary.model_dump(mode="json")
-    return result
+        missed = "; ".join(row.sentence for row in summary.objectives if row.met is False)
+        raise ObjectivesMissedError(f"The relay missed its objectives: {missed}.", hint=_where(run))
+    return summary.model_dump(mode="json")
+
+
+def _where(run: PreparedRun) -> str:
+    return f"Its report: {run.context.folder / 'report.html'}"
+
+
+def _wanted(identity: str, **parameters: Any) -> Wanted:
+    """Return what a flow run's parameters ask for."""
+    given = {name: value for name, value in parameters.items() if value is not None}
+    return Wanted(identity=identity, **{**given, "results": Path(given.get("results", "results"))})

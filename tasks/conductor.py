@@ -57,29 +57,34 @@ class Conductor:
         """Have the load end in order: the phase is cut, the cool-down shortened."""
         self.ending = self.ending or reason
 
-    async def wait_until_ready(self) -> None:
-        """Wait until every agent holds its browsers ready.
+    def drop(self, worker: str, reason: str) -> None:
+        """Take a worker out of the load, for good."""
+        self.roll.lose(worker, reason)
 
-        Raises FleetError if fewer than the scenario's `min_healthy` become so.
-        """
+    def require_enough(self) -> None:
+        """Raise FleetError unless the scenario's `min_healthy` of the workers are left."""
+        left, all_of = len(self.roll.alive), len(self.roll.names)
+        if left < all_of * self.context.scenario.fleet.min_healthy:
+            reasons = "; ".join(f"{lost.worker} {lost.reason}" for lost in self.roll.lost.values())
+            raise FleetError(
+                f"Only {left} of {all_of} workers became ready: {reasons}.",
+                hint=f"Their logs are under {self.context.folder}.",
+            )
+
+    async def wait_until_ready(self) -> None:
+        """Wait until every agent holds its browsers ready; FleetError if too few become so."""
         deadline = time.monotonic() + READY_WITHIN_S
-        while time.monotonic() < deadline:
+        while True:
             await self._look()
             waiting = [n for n in self.roll.alive if self.roll.state(n) not in ("ready", "running")]
             if not waiting:
                 break
+            if time.monotonic() > deadline:
+                for name in waiting:
+                    self.drop(name, f"was not ready within {READY_WITHIN_S:g} s")
+                break
             await asyncio.sleep(LOOK_EVERY_S / 2)
-        else:
-            for name in waiting:
-                self.roll.lose(name, f"was not ready within {READY_WITHIN_S:g} s")
-        share = len(self.roll.alive) / len(self.roll.names)
-        if share < self.context.scenario.fleet.min_healthy:
-            reasons = "; ".join(f"{lost.worker} {lost.reason}" for lost in self.roll.lost.values())
-            raise FleetError(
-                f"Only {len(self.roll.alive)} of {len(self.roll.names)} workers became ready: "
-                f"{reasons}.",
-                hint=f"Their logs are under {self.context.folder}.",
-            )
+        self.require_enough()
 
     async def reconnect(self, index: int) -> None:
         """Bring a retried run's connections back to where phase `index` goes on from."""

@@ -9,6 +9,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
+from run_store.errors import RelayLoadError
 from tasks.conductor import Conductor
 from tasks.fleets.base import Worker, fleet_of
 from tasks.observation import current_observer
@@ -18,11 +19,20 @@ from tasks.run_context import RunContext
 async def start_agents(context: RunContext, workers: Sequence[Worker]) -> Conductor:
     """Start every worker's agent and wait until the browsers stand ready.
 
-    Raises FleetError if an agent does not start or too few become ready.
+    A worker that cannot be deployed is dropped, and the report says why. Raises FleetError if
+    fewer than the scenario's `min_healthy` are left.
     """
     fleet = fleet_of(context.fleet)
-    await asyncio.gather(*(fleet.deploy(context, worker) for worker in workers))
     conductor = Conductor(context, fleet, workers)
+    results = await asyncio.gather(
+        *(fleet.deploy(context, worker) for worker in workers), return_exceptions=True
+    )
+    for worker, result in zip(workers, results, strict=True):
+        if isinstance(result, RelayLoadError):
+            conductor.drop(worker.name, f"could not be deployed: {result.message}")
+        elif isinstance(result, BaseException):
+            raise result
+    conductor.require_enough()
     await conductor.wait_until_ready()
     return conductor
 

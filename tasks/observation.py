@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -82,6 +84,21 @@ _observer: ContextVar[Observer | None] = ContextVar("observer", default=None)
 def show_with(observer: Observer) -> None:
     """Have the runs of this context shown by `observer`."""
     _observer.set(observer)
+
+
+@contextmanager
+def showing(observer: Observer) -> Iterator[None]:
+    """Have the runs inside the `with` shown by `observer`."""
+    token = _observer.set(observer)
+    try:
+        yield
+    finally:
+        _observer.reset(token)
+
+
+def is_shown() -> bool:
+    """Say whether somebody shows the runs of this context."""
+    return _observer.get() is not None
 
 
 def current_observer() -> Observer:

@@ -7,7 +7,6 @@ import contextlib
 import datetime as dt
 import importlib.metadata
 import logging
-import os
 import platform
 import secrets
 from collections.abc import AsyncIterator, Mapping
@@ -15,13 +14,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from run_store.errors import RelayLoadError, StoreError, UsageError
+from run_store.errors import InterruptedRunError, RelayLoadError, StoreError
 from run_store.layout import RUNS, RunLayout, phase_label
 from run_store.messages import Attempt, Lease, Order, PhaseRecord, RunRecord
 from run_store.store import Store, StoreAddress
 from scenarios.loading import load_scenario
 from scenarios.model import Scenario
 from tasks import preflight
+from tasks.fleets.base import fleet_of
 from tasks.lease_keeper import EVERY_S
 from tasks.local_services import local_relay, local_store
 from tasks.observation import current_observer
@@ -51,31 +51,52 @@ class Wanted:
 
 @dataclass
 class PreparedRun:
-    """A run whose place, target and progress are known; nothing of it costs money yet."""
+    """A run whose place, target and progress are known; nothing of it costs money yet.
+
+    `remaining` are the phases to carry out, by their place in the scenario. `stopped` says why
+    its user ended it early; `has_measured` that there is something to report.
+    """
 
     context: RunContext
     record: RunRecord
     remaining: list[int]
+    stopped: str = ""
+    has_measured: bool = False
 
     def save(self) -> None:
         """Write `run.json` anew."""
         self.context.store().put_message(self.context.layout.run, self.record)
 
-    async def note_problem(self, error: BaseException) -> None:
-        """Record what ended the load, for the report; a store that is away stops nothing."""
-        text = (
-            str(error) if isinstance(error, RelayLoadError) else f"{type(error).__name__}: {error}"
-        )
-        self.record.problems.append(text)
-        self.record.attempts[-1].error = text
+    async def load_ended(self, problem: BaseException | None) -> None:
+        """Record that no more load will come, and why, if it ended before its time.
+
+        A store that is away stops nothing here: the report will say so.
+        """
+        record, attempt = self.record, self.record.attempts[-1]
+        record.ended_us = attempt.ended_us = now_us()
+        record.stop_requested = self.stopped
+        if problem is not None:
+            attempt.error = (
+                str(problem)
+                if isinstance(problem, RelayLoadError)
+                else f"{type(problem).__name__}: {problem}"
+            )
+            record.problems.append(attempt.error)
+            record.state = "stopped" if isinstance(problem, InterruptedRunError) else "failed"
+        elif self.stopped:
+            record.state = "stopped"
+        self.has_measured = problem is None
         with contextlib.suppress(StoreError):
             await asyncio.to_thread(self.save)
+            layout = self.context.layout
+            keys = await asyncio.to_thread(self.context.store().keys, layout.samples())
+            self.has_measured = bool(keys)
 
-    async def ended(self, verdict: str, validity: str) -> None:
-        """Record how the run ended."""
-        self.record.state = "reported"
+    async def reported(self, verdict: str, validity: str) -> None:
+        """Record what the report says."""
+        if self.record.state == "running":
+            self.record.state = "reported"
         self.record.verdict, self.record.validity = verdict, validity
-        self.record.ended_us = self.record.attempts[-1].ended_us = now_us()
         await asyncio.to_thread(self.save)
 
 
@@ -87,38 +108,38 @@ async def prepared(wanted: Wanted) -> AsyncIterator[PreparedRun]:
     has been stopped again.
     """
     observer = current_observer()
+    observer.step("prepare", "checking scenario, browser and relay")
     scenario = load_scenario(wanted.scenario, wanted.overrides)
     fleet = wanted.fleet or scenario.fleet.kind
-    relay_url = wanted.relay_url or os.environ.get("RELAY_URL")
-    if not relay_url and not scenario.own_relay:
-        raise UsageError(
-            f"The scenario {scenario.name} has no relay of its own.",
-            hint="Say which relay to load: --relay-url ws://host:port/, relay_url=, or RELAY_URL.",
-        )
+    fleet_of(fleet)
+    relay_url = preflight.relay_of(scenario, wanted.relay_url)
+    facts = None
     if relay_url:
         preflight.check_target(relay_url, scenario, allowed=wanted.i_may_load_this_host)
     chromium: Path | None = None
     if fleet == "local":
         preflight.check_bundle()
         chromium = await asyncio.to_thread(preflight.check_chromium)
+    if relay_url:
+        facts = await preflight.check_relay(relay_url)
     async with contextlib.AsyncExitStack() as services:
         observer.step("prepare", "opening the store")
         address = await _store(wanted, services)
         store = Store(address)
         await asyncio.to_thread(store.check)
         run_id = await asyncio.to_thread(_run_id, store, scenario, wanted.identity)
-        folder = wanted.results / run_id
-        if not relay_url:
+        folder = wanted.results.resolve() / run_id
+        if relay_url is None or facts is None:
             observer.step("prepare", "starting the local relay")
             own = await services.enter_async_context(local_relay(log=folder / "relay.log"))
-            relay_url = own.url
-        facts = await preflight.check_relay(relay_url)
-        if not facts.has_metrics:
-            observer.warn(f"the relay publishes no /metrics ({facts.problem}): no relay samples")
+            relay_url, facts = own.url, await preflight.check_relay(own.url)
+        if facts.problem:
+            what = "is sampled all the same" if facts.has_metrics else "no samples of the relay"
+            observer.warn(f"The relay's metrics cannot be read: {facts.problem}; {what}.")
         run = await asyncio.to_thread(
             _open,
             store,
-            run_id,
+            run_id=run_id,
             scenario=scenario,
             relay_url=relay_url,
             has_metrics=facts.has_metrics,
@@ -143,6 +164,35 @@ async def prepared(wanted: Wanted) -> AsyncIterator[PreparedRun]:
         yield PreparedRun(context, run, remaining)
 
 
+@contextlib.asynccontextmanager
+async def found(wanted: Wanted) -> AsyncIterator[RunContext | None]:
+    """Find the run that a flow run has opened, from another process; None if it opened none.
+
+    This is all that a cancellation hook can know of it: the flow run's id and its parameters.
+    """
+    async with contextlib.AsyncExitStack() as services:
+        if not wanted.store and not (wanted.results / "store").is_dir():
+            yield None
+            return
+        address = await _store(wanted, services)
+        store = Store(address)
+        run_id = await asyncio.to_thread(_known_run_id, store, wanted.identity)
+        record = await asyncio.to_thread(store.get_message, RunLayout(run_id).run, RunRecord)
+        if record is None:
+            yield None
+            return
+        yield RunContext(
+            run_id=run_id,
+            attempt=record.attempts[-1].number,
+            scenario=Scenario.model_validate(record.scenario),
+            relay_url=record.relay_url,
+            has_metrics=record.has_metrics,
+            address=address,
+            folder=wanted.results.resolve() / run_id,
+            fleet=record.fleet,
+        )
+
+
 async def _store(wanted: Wanted, services: contextlib.AsyncExitStack) -> StoreAddress:
     if wanted.store:
         return StoreAddress.from_url(wanted.store)
@@ -152,29 +202,36 @@ async def _store(wanted: Wanted, services: contextlib.AsyncExitStack) -> StoreAd
 def _run_id(store: Store, scenario: Scenario, identity: str) -> str:
     """Return the run's id: the one that this flow run has had before, or a new one.
 
-    `<scenario>-<date>-<time>-<8 characters>`; the last part is the flow run's, by which a retry
-    finds its run.
+    `<scenario>-<date>-<time>-<8 characters>`; the last part is the end of the flow run's id, by
+    which a retry finds its run (its beginning is a time, and many share it).
     """
-    tail = identity.replace("-", "")[-8:] or secrets.token_hex(4)
-    for known in store.folders(RUNS):
-        if known.endswith(f"-{tail}"):
-            return known
+    known = _known_run_id(store, identity)
     now = dt.datetime.now(dt.UTC)
-    return f"{scenario.name}-{now:%Y%m%d-%H%M%S}-{tail}"
+    return known or f"{scenario.name}-{now:%Y%m%d-%H%M%S}-{_tail(identity) or secrets.token_hex(4)}"
+
+
+def _known_run_id(store: Store, identity: str) -> str:
+    tail = _tail(identity)
+    runs = store.folders(RUNS) if tail else []
+    return next((run_id for run_id in runs if run_id.endswith(f"-{tail}")), "")
+
+
+def _tail(identity: str) -> str:
+    return identity.replace("-", "")[-8:]
 
 
 def _open(
     store: Store,
-    run_id: str,
     *,
+    run_id: str,
     scenario: Scenario,
     relay_url: str,
     has_metrics: bool,
     fleet: str,
 ) -> RunRecord:
     """Write `run.json` with a new attempt in it; return it."""
-    key = RunLayout(run_id).run
-    record = store.get_message(key, RunRecord) or RunRecord(
+    layout = RunLayout(run_id)
+    record = store.get_message(layout.run, RunRecord) or RunRecord(
         run_id=run_id,
         scenario=scenario.model_dump(mode="json", by_alias=True),
         relay_url=relay_url,
@@ -183,8 +240,11 @@ def _open(
         versions=_versions(),
     )
     record.relay_url, record.has_metrics, record.state = relay_url, has_metrics, "running"
+    record.ended_us, record.stop_requested = None, ""
     record.attempts.append(Attempt(number=len(record.attempts) + 1, started_us=now_us()))
-    store.put_message(key, record)
+    store.put_message(layout.run, record)
+    # Whoever retries a run that was told to stop wants it to go on.
+    store.delete(layout.stop)
     return record
 
 

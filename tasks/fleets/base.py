@@ -38,11 +38,11 @@ class Fleet(Protocol):
 
 
 def fleet_of(kind: str) -> Fleet:
-    """Return the fleet of that kind; FleetError names those that there are."""
-    from run_store.errors import FleetError  # noqa: PLC0415 - fleets are imported when asked for
+    """Return the fleet of that kind; UsageError names those that there are."""
+    from run_store.errors import UsageError  # noqa: PLC0415 - fleets are imported when asked for
 
     if kind == "local":
         from tasks.fleets.local import LocalFleet  # noqa: PLC0415 - likewise
 
         return LocalFleet()
-    raise FleetError(f"There is no fleet called {kind!r}.", hint="Choose local.")
+    raise UsageError(f"There is no fleet called {kind!r}.", hint="Choose local.")
