@@ -185,8 +185,13 @@ def put_facts(
         "CREATE TABLE lost_workers (phase VARCHAR, worker VARCHAR, last_seen_us BIGINT,"
         " noticed_us BIGINT, connections INTEGER, reason VARCHAR)"
     )
+    told: set[tuple[str, int]] = set()
     for phase in phases:
         for lost in phase.record.lost if phase.record else ():
+            # Every later phase's record tells of a lost worker again.
+            if (lost.worker, lost.last_seen_us) in told:
+                continue
+            told.add((lost.worker, lost.last_seen_us))
             connection.execute(
                 "INSERT INTO lost_workers VALUES (?, ?, ?, ?, ?, ?)",
                 [

@@ -15,6 +15,7 @@ SELECT
     max(uptime_s) AS uptime_s,
     count(*) FILTER (WHERE restarted) AS restarts,
     count(DISTINCT pid) AS processes,
+    arg_max(pid, at_us) FILTER (WHERE pid IS NOT NULL) AS pid,
     max(version) AS version,
     quantile_cont(response_ms, 0.95) AS response_p95_ms,
     max(cpu_seconds) - min(cpu_seconds) AS cpu_seconds

@@ -3,6 +3,7 @@ WITH vitals AS (
     SELECT worker,
         max(connections_open) AS connections_peak,
         arg_max(connections_open, second) AS connections_last,
+        avg(connections_healthy) AS connections_healthy,
         avg(cpu_percent) AS cpu_mean_percent, max(cpu_percent) AS cpu_max_percent,
         max(rss_mb) AS agent_memory_max_mb, max(browser_pss_mb) AS browser_memory_max_mb,
         max(js_heap_mb) AS js_heap_max_mb,

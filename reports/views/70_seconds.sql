@@ -39,11 +39,16 @@ FROM wanted w ASOF JOIN latest l ON w.worker = l.worker AND w.second >= l.second
 WHERE w.second - l.second <= 2
 ORDER BY w.second, w.worker;
 
--- The fleet in each second: sums over the workers that were sampled.
+-- The fleet in each second: sums over the workers that were sampled. Where a phase holds its
+-- connections constant the target is the plan's: a lost worker takes its own target with it.
 CREATE TABLE fleet_seconds AS
 SELECT
-    second, any_value(phase) AS phase, count(*) AS workers,
-    sum(connections_target)::INTEGER AS connections_target,
+    second, any_value(w.phase) AS phase, count(*) AS workers,
+    greatest(
+        sum(connections_target),
+        max(CASE WHEN p.connections_start = p.connections_end AND p.kind <> 'stress'
+            THEN p.connections_end END)
+    )::INTEGER AS connections_target,
     sum(connections_open)::INTEGER AS connections_open,
     sum(connections_synced)::INTEGER AS connections_synced,
     sum(connections_healthy)::INTEGER AS connections_healthy,
@@ -55,7 +60,8 @@ SELECT
     sum(js_heap_mb) AS js_heap_mb,
     max(loop_lag_ms) AS loop_lag_max_ms,
     max(page_lag_ms) AS page_lag_max_ms
-FROM worker_seconds GROUP BY second ORDER BY second;
+FROM worker_seconds w LEFT JOIN phases p ON p.label = w.phase
+GROUP BY second ORDER BY second;
 
 -- The relay in each second: its last answer, and the polls of that second that failed.
 CREATE TABLE relay_seconds AS

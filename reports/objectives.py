@@ -1,0 +1,95 @@
+"""Judging a scenario's objectives on a run: each metric is fetched, then judged by `verdict`."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from reports.engine import RunDatabase
+from reports.figures import RunFigures, rounded
+from reports.summary import ObjectiveRow
+from reports.verdict import Measured, counts_for_verdict, is_windowed, judge, value_at, worst
+from scenarios.objectives import Objective
+
+_WINDOW_COLUMNS = {
+    "edits.error_rate": "error_rate",
+    "edits.failed": "failed",
+    "edits.completed": "completed",
+    "edits.per_second": "per_second",
+    "connections.peak": "peak",
+    "connections.healthy": "healthy",
+    "connections.health_score": "health_score",
+    "connections.dropped": "dropped",
+    "connections.failed": "connect_failed",
+    "relay.memory_growth_mb": "memory_growth_mb",
+    "relay.memory_end_mb": "memory_end_mb",
+    "relay.polls_failed": "polls_failed",
+}
+
+
+def judge_objectives(database: RunDatabase, figures: RunFigures) -> list[ObjectiveRow]:
+    """Return a row for each objective of the run's scenario, in their order."""
+    scenario = database.facts.scenario
+    if scenario is None:
+        return []
+    kinds = {phase.name: phase.kind for phase in scenario.phases}
+    return [
+        judge(
+            objective,
+            _measured(database, figures, objective),
+            counts=counts_for_verdict(objective, kinds.get(objective.phase or "")),
+        )
+        for objective in scenario.parsed_objectives
+    ]
+
+
+def _measured(database: RunDatabase, figures: RunFigures, objective: Objective) -> Measured:
+    if objective.metric.startswith("relay.") and not database.facts.record.has_metrics:
+        return Measured(None, why_not="this relay has no /metrics", can_be=False)
+    of = figures.of(objective.phase)
+    if of is None:
+        return Measured(None, why_not=f"{objective.phase} did not run")
+    if is_windowed(objective):
+        return worst(objective, _windows(database, objective))
+    value = value_at(of, objective.metric)
+    if value is None:
+        return Measured(None, why_not=_why_not(objective.metric))
+    return Measured(value)
+
+
+def _windows(database: RunDatabase, objective: Objective) -> list[Measured]:
+    """Return the metric in every window of the objective's length (in whole seconds)."""
+    phases = [
+        phase
+        for phase in database.rows("phases")
+        if objective.phase in (None, phase["name"]) and phase["from_s"] is not None
+    ]
+    if not phases:
+        return []
+    head, _, statistic = objective.metric.partition(".")
+    span: dict[str, Any] = {
+        "phase": None if objective.phase is None else phases[0]["label"],
+        "from_s": min(phase["from_s"] for phase in phases),
+        "to_s": max(phase["to_s"] for phase in phases),
+        "length_s": float(math.ceil(objective.window_s or 1)),
+    }
+    if head.endswith("_ms"):
+        rows, column = database.rows("windows_latency", metric=head, **span), statistic
+    else:
+        rows, column = database.rows("windows_counts", **span), _WINDOW_COLUMNS[objective.metric]
+    return [
+        Measured(rounded(row[column]), from_s=rounded(row["from_s"]), to_s=rounded(row["to_s"]))
+        for row in rows
+    ]
+
+
+def _why_not(metric: str) -> str:
+    if metric == "storm.recovery_s":
+        return "there was no storm, or not every connection came back"
+    if metric == "sync.diverged":
+        return "no replica was looked at"
+    if metric == "edits.lost":
+        return "nothing was there to tell: no replica was looked at, and no delivery was due"
+    if metric.startswith("delivery_ms"):
+        return "no delivery within one worker was seen"
+    return "there is no sample of it"
