@@ -1,4 +1,4 @@
-"""A whole run on this machine without Prefect: the same store, agents and conductor as the flow's."""
+"""A whole run on this machine without Prefect: store, agents and conductor of the flow."""
 
 from __future__ import annotations
 
