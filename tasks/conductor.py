@@ -28,6 +28,8 @@ from tasks.run_context import RunContext
 log = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 1.0
+LOOK_AT_END_EVERY_S = 0.25
+"""Between two phases nothing is measured, so that time is kept short."""
 BEGINS_AFTER_S = 2.0
 """How far ahead an order's instant lies, so that every worker has read it by then."""
 READY_WITHIN_S = 180.0
@@ -178,15 +180,16 @@ class Conductor:
             ]
             if not waiting:
                 return
+            pause_s = LOOK_AT_END_EVERY_S if over else LOOK_EVERY_S
             if over and self.roll.is_blind:
-                blind_s += LOOK_EVERY_S
+                blind_s += pause_s
             elif over:
-                late_s += LOOK_EVERY_S
+                late_s += pause_s
             if late_s > FINISH_WITHIN_S or blind_s > STORE_AWAY_AT_MOST_S:
                 for name in waiting:
                     self.roll.lose(name, f"did not finish within {late_s:.0f} s of the phase's end")
                 return
-            await asyncio.sleep(LOOK_EVERY_S)
+            await asyncio.sleep(pause_s)
 
     async def _cut(self, order: Order) -> None:
         """End an order before its time: a short cool-down or the stop takes its place."""

@@ -26,6 +26,7 @@ from run_store.errors import CannotRunError, DeadlineError, RelayError, StoreErr
 from run_store.store import Store, StoreAddress
 from tasks import locks, processes
 from tasks.processes import PROJECT, ProcessIdentity, start_guardian, tail
+from tasks.threads import to_its_end
 
 T = TypeVar("T")
 BUCKET = "relay-load"
@@ -62,14 +63,10 @@ class Service(ABC, Generic[T]):
         self.close()
 
     async def __aenter__(self) -> T:
-        entering = asyncio.ensure_future(asyncio.to_thread(self.__enter__))
         try:
-            return await asyncio.shield(entering)
+            return await to_its_end(self.__enter__)
         except asyncio.CancelledError:
-            # A thread cannot be stopped half-way: let it finish, then undo what it did.
-            with contextlib.suppress(Exception):
-                await entering
-            self.close()
+            await to_its_end(self.close)
             raise
 
     async def __aexit__(
@@ -78,12 +75,7 @@ class Service(ABC, Generic[T]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        closing = asyncio.ensure_future(asyncio.to_thread(self.close))
-        try:
-            await asyncio.shield(closing)
-        except asyncio.CancelledError:
-            await closing
-            raise
+        await to_its_end(self.close)
 
 
 class local_store(Service[StoreAddress]):  # noqa: N801 - used like a function

@@ -30,6 +30,8 @@ GUARDIAN = Path(__file__).with_name("guardian.py")
 GUARDIAN_GRACE_S = 15.0
 """What a guardian may need beyond its command's grace: twice its own, and some scheduling."""
 _START_TOLERANCE_S = 0.05
+_running: set[GuardedProcess] = set()
+"""Whoever starts a process need not keep it: it ends with us, and not with a variable."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,10 @@ def start(
         grace_s=grace_s,
         lifeline=subprocess.PIPE,
     )
-    return GuardedProcess(name, guardian, log=log, grace_s=grace_s)
+    process = GuardedProcess(name, guardian, log=log, grace_s=grace_s)
+    _running.difference_update([one for one in list(_running) if one.exit_code() is not None])
+    _running.add(process)
+    return process
 
 
 def start_guardian(

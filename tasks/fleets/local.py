@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import shutil
 import sys
 from pathlib import Path
 
 from run_store.agent_config import AgentConfig
-from run_store.errors import FleetError
 from tasks import processes
 from tasks.fleets.base import Worker
 from tasks.processes import ProcessIdentity
 from tasks.run_context import RunContext
+from tasks.threads import to_its_end
 
 log = logging.getLogger(__name__)
 
 GRACE_S = 20.0
 """How long an agent may take to close its connections and ship its samples when it is ended."""
+SHIP_WITHIN_S = 120.0
 
 
 class LocalFleet:
@@ -30,33 +32,8 @@ class LocalFleet:
     async def deploy(self, context: RunContext, worker: Worker) -> None:
         """Start the worker's agent."""
         folder = _folder(context, worker.name)
-        config = AgentConfig(
-            run_id=context.run_id,
-            attempt=context.attempt,
-            worker=worker.name,
-            store=context.address,
-            relay_url=context.relay_url,
-            scenario=context.scenario.model_dump(mode="json", by_alias=True),
-            spool=folder / "spool",
-            chromium=context.chromium,
-        )
-        path = folder / "agent.json"
-        await asyncio.to_thread(config.to_file, path)
-        agent = await asyncio.to_thread(
-            processes.start,
-            f"agent {worker.name}",
-            [sys.executable, "-m", "worker_agent", "--config", path],
-            log=folder / "agent.log",
-            environment=processes.own_environment(),
-            grace_s=GRACE_S,
-        )
-        (folder / "agent.pid").write_text(agent.identity.to_json(), encoding="utf-8")
-        code = agent.exit_code()
-        if code is not None:
-            raise FleetError(
-                f"The agent of {worker.name} ended at once with exit code {code}.",
-                hint=f"The end of {agent.log}:\n{agent.tail()}",
-            )
+        config = _config(context, folder, attempt=context.attempt)
+        await to_its_end(_start, folder, config)
 
     async def is_alive(self, context: RunContext, worker: Worker) -> bool:
         """Say whether the agent's guardian still runs."""
@@ -66,12 +43,17 @@ class LocalFleet:
     async def release(self, context: RunContext) -> list[str]:
         """End every agent of this run, of this and of earlier attempts, and tidy up.
 
-        A spool that holds samples which never reached the bucket is kept.
+        What an agent that was killed left in its spool is shipped from here; a spool that cannot
+        be shipped is kept.
         """
-        files = sorted(context.folder.glob("attempt-*/*/agent.pid"))
-        left = await asyncio.gather(*(asyncio.to_thread(_end, file) for file in files))
-        for file in context.folder.glob("attempt-*/*/agent.json"):
-            file.unlink(missing_ok=True)  # it holds the store's keys
+        folders = sorted(context.folder.glob("attempt-*/worker-*"))
+        left = await asyncio.gather(*(asyncio.to_thread(_end, folder) for folder in folders))
+        for folder in folders:
+            if await asyncio.to_thread(_is_empty, folder / "spool"):
+                await asyncio.to_thread(shutil.rmtree, folder / "spool", ignore_errors=True)
+            elif (folder / "spool").is_dir() and folder.name not in left:
+                await _ship(context, folder)
+            (folder / "agent.json").unlink(missing_ok=True)  # it holds the store's keys
         return [name for name in left if name]
 
 
@@ -86,11 +68,72 @@ def _identity(file: Path) -> ProcessIdentity | None:
         return None
 
 
-def _end(file: Path) -> str:
-    """End the agent that a file names; return its worker's name if it still runs."""
+def _config(context: RunContext, folder: Path, *, attempt: int) -> AgentConfig:
+    return AgentConfig(
+        run_id=context.run_id,
+        attempt=attempt,
+        worker=folder.name,
+        store=context.address,
+        relay_url=context.relay_url,
+        scenario=context.scenario.model_dump(mode="json", by_alias=True),
+        spool=folder / "spool",
+        chromium=context.chromium,
+    )
+
+
+def _start(folder: Path, config: AgentConfig) -> None:
+    config.to_file(folder / "agent.json")
+    agent = processes.start(
+        f"agent {config.worker}",
+        [sys.executable, "-m", "worker_agent", "--config", folder / "agent.json"],
+        log=folder / "agent.log",
+        environment=processes.own_environment(),
+        grace_s=GRACE_S,
+    )
+    (folder / "agent.pid").write_text(agent.identity.to_json(), encoding="utf-8")
+
+
+def _end(folder: Path) -> str:
+    """End the agent of a folder; return its worker's name if it still runs."""
+    file = folder / "agent.pid"
     identity = _identity(file)
     if identity is not None and not identity.end(within_s=GRACE_S * 2):
-        log.warning("the agent of %s does not end", file.parent.name)
-        return file.parent.name
+        log.warning("the agent of %s does not end", folder.name)
+        return folder.name
     file.unlink(missing_ok=True)
     return ""
+
+
+def _is_empty(spool: Path) -> bool:
+    """Say whether a spool holds nothing that is not in the bucket; see `worker_agent.spool`."""
+    waiting = [
+        file for kind in ("journal", "ready") for file in spool.glob(f"**/{kind}/**/*.arrows")
+    ]
+    return spool.is_dir() and not waiting
+
+
+async def _ship(context: RunContext, folder: Path) -> None:
+    """Ship what an agent that is no more left in its spool, and remove it if that succeeds."""
+    attempt = int(folder.parent.name.removeprefix("attempt-"))
+    config = folder / "agent.json"
+    await asyncio.to_thread(_config(context, folder, attempt=attempt).to_file, config)
+    shipping = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "worker_agent.shipping", "--config", str(config)),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        env=processes.own_environment(),
+    )
+    said = b"it took too long"
+    try:
+        async with asyncio.timeout(SHIP_WITHIN_S):
+            said, _ = await shipping.communicate()
+    except TimeoutError:
+        shipping.kill()
+        await shipping.wait()
+    if shipping.returncode == 0:
+        await asyncio.to_thread(shutil.rmtree, folder / "spool", ignore_errors=True)
+    else:
+        log.warning(
+            "samples of %s stay in %s: %s", folder.name, folder / "spool", said.decode().strip()
+        )
