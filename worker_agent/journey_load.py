@@ -121,11 +121,7 @@ class JourneyLoad(BaseLoad):
             user.give_up_unstarted()
         await self._idle_within(SETTLE_AT_MOST_S)
         for user in self._everyone():
-            if user.is_busy:
-                user.interrupt(
-                    "journey_timeout",
-                    f"edit had not returned {SETTLE_AT_MOST_S:g} s after its phase",
-                )
+            user.give_up_edit(f"it had not returned {SETTLE_AT_MOST_S:g} s after its phase's end")
         await self._idle_within(_LAST_ROWS_S)
         await self.tick()
         self._recording.missed()
@@ -181,8 +177,8 @@ class JourneyLoad(BaseLoad):
                 continue
             elif event.kind == "edit":
                 user.edit(event.edit, at_us)
-            elif event.kind == "drop" and user.is_in:
-                user.interrupt("dropped_on_purpose", "the plan cut this connection")
+            elif event.kind == "drop":
+                user.drop()
             elif event.kind == "close":
                 self._start(self._part(self._users.pop(event.connection)))
 

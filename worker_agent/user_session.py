@@ -1,4 +1,4 @@
-"""One user of a journey: a browser context and page of their own, and the edits made there."""
+"""One user of a journey, who comes, makes edits, comes back after a fault, and leaves."""
 
 from __future__ import annotations
 
@@ -8,36 +8,23 @@ import random
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import Any
-
-from playwright.async_api import BrowserContext, Page
-from playwright.async_api import Error as PlaywrightError
+from dataclasses import dataclass, replace
 
 from run_store.errors import BrowserError
 from worker_agent.browsers import Browsers
 from worker_agent.clock import RunClock
-from worker_agent.journey import Journey, Step, User
+from worker_agent.journey import Journey, User
 from worker_agent.row_buffer import RowBuffer
+from worker_agent.visit import LEAVING_TIMEOUT_S, Outcome, Visit, said
 
 log = logging.getLogger(__name__)
 
 OPERATION_TIMEOUT_S = 30.0
 """How long each call of a journey's function may take."""
-LEAVING_TIMEOUT_S = 10.0
-"""How long a teardown, and the closing of a context, may take."""
 FIRST_RETRY_S = 0.5
 LONGEST_RETRY_S = 15.0
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a call of a journey's function ended; `fault` is a short word, empty if it went well."""
-
-    value: Any = None
-    fault: str = ""
-    message: str = ""
-    ended: float = 0.0  # on time.monotonic(), if the function returned
+PLANNED = "dropped_on_purpose"
+"""Why a page is gone that the plan has cut."""
 
 
 @dataclass(frozen=True)
@@ -55,17 +42,6 @@ class _Due:
     edit: int
     intended_us: int
     held: bool
-
-
-@dataclass
-class _Visit:
-    """One stay on the user's page; `cause` says why it is over before the user left."""
-
-    context: BrowserContext
-    page: Page
-    gone: asyncio.Event = field(default_factory=asyncio.Event)
-    cause: str = ""
-    message: str = ""
 
 
 Named = Callable[["UserSession", Made, str], list[asyncio.Task[None]]]
@@ -88,6 +64,7 @@ class UserSession:
     ) -> None:
         self.user = user
         self.tries = 0
+        self.is_in = False  # the setup is done and the page is there
         self.not_shown: set[int] = set()
         self.changed_us: int | None = None
         self._journey = journey
@@ -98,28 +75,23 @@ class UserSession:
         self._timeout_s = timeout_s
         self._due: deque[_Due] = deque()
         self._wake = asyncio.Event()
-        self._visit: _Visit | None = None
-        self._is_in = False
+        self._visit: Visit | None = None
         self._leaving = False
+        self._to_drop = False
         self._busy_since: float | None = None
         self._retries = 0
         self._looking: set[asyncio.Task[None]] = set()
         self._life = asyncio.create_task(self._live())
 
     @property
-    def is_in(self) -> bool:
-        """The user's setup is done and their page is there."""
-        return self._is_in
+    def is_busy(self) -> bool:
+        """An edit is being made."""
+        return self._busy_since is not None
 
     @property
     def busy_s(self) -> float:
         """How long the edit that is being made has taken; 0 if none is."""
         return 0.0 if self._busy_since is None else time.monotonic() - self._busy_since
-
-    @property
-    def is_busy(self) -> bool:
-        """An edit is being made."""
-        return self._busy_since is not None
 
     @property
     def is_looking(self) -> bool:
@@ -128,7 +100,7 @@ class UserSession:
 
     def edit(self, number: int, intended_us: int) -> None:
         """Make an edit now, or as soon as the user's page is there and has done the last one."""
-        held = not self._is_in or self.is_busy or bool(self._due)
+        held = not self.is_in or self.is_busy or bool(self._due)
         self._due.append(_Due(number, intended_us, held))
         self._wake.set()
 
@@ -139,23 +111,28 @@ class UserSession:
         task.add_done_callback(self._looking.discard)
         return task
 
-    def interrupt(self, cause: str, message: str) -> None:
-        """End this visit, and what goes on in it, by a fault; the user comes back."""
-        if self._visit is not None:
-            self._lose(self._visit, cause, message)
+    def drop(self) -> None:
+        """Have the page go away, as soon as no edit is being made; the user comes back."""
+        self._to_drop = self.is_in
+        self._wake.set()
+
+    def give_up_edit(self, message: str) -> None:
+        """End the edit that is being made as timed out; the user comes back to a fresh page."""
+        if self.is_busy and self._visit is not None:
+            self._visit.lose("journey_timeout", message)
 
     def give_up_unstarted(self) -> None:
         """End a phase: edits that were not begun are missed, or failed if the user is not in."""
-        error = "missed" if self._is_in else "not_connected"
+        error = "missed" if self.is_in else "not_connected"
         while self._due:
             self._finish(self._due.popleft(), None, None, error)
 
     async def state(self) -> str | None:
         """Return what the user's page shows, in the journey's own words; None if it cannot say."""
-        if not self._is_in or self._visit is None or self._journey.state is None:
-            return None
         visit = self._visit
-        outcome = await self._call("state", visit, self._journey.state, self.user)
+        if not self.is_in or visit is None or self._journey.state is None:
+            return None
+        outcome = await visit.call("state", self._journey.state, self.user)
         if outcome.fault and not visit.gone.is_set():
             self._error(outcome)
         return None if outcome.fault else str(outcome.value)
@@ -164,7 +141,7 @@ class UserSession:
         """Leave in order: after the edit that is being made, and with the journey's teardown."""
         self._leaving = True
         self._wake.set()
-        if not self._is_in:
+        if not self.is_in:
             self._life.cancel()
         await asyncio.wait({self._life})
 
@@ -176,8 +153,6 @@ class UserSession:
                 self._event("opening", 0.0)
                 outcome = await self._enter()
                 if outcome.fault:
-                    if self._visit is None or not self._visit.gone.is_set():
-                        self._error(outcome)
                     self._event("failed", _ms_since(began), outcome.fault)
                 else:
                     self._event("synced", _ms_since(began))
@@ -187,62 +162,59 @@ class UserSession:
                     await self._back_off()
         except Exception as error:
             log.exception("a user's session failed")
-            self._error(Outcome(fault="agent_error", message=_said(error)))
+            self._error(Outcome(fault="agent_error", message=said(error)))
         finally:
             await self._let_go()
             self.give_up_unstarted()
 
     async def _enter(self) -> Outcome:
         try:
-            context = await self._browsers.new_context()
+            self._visit = visit = await Visit.begin(
+                self._browsers, timeout_s=self._timeout_s, on_lost=self._lost
+            )
         except BrowserError as error:
-            return Outcome(fault="browser_lost", message=str(error))
-        try:
-            page = await context.new_page()
-        except BaseException as error:
-            await _close(context)
-            if isinstance(error, PlaywrightError):
-                return Outcome(fault="browser_lost", message=_said(error))
-            raise
-        self._visit = visit = _Visit(context, page)
-        # What hangs in Playwright ends by the journey's own limit, and is called a time-out.
-        page.set_default_timeout((self._timeout_s + LEAVING_TIMEOUT_S) * 1000)
-        page.on("close", lambda _: self._lose(visit, "page_closed", "the page was closed"))
-        page.on("crash", lambda _: self._lose(visit, "page_crashed", "the page crashed"))
+            outcome = Outcome(fault="browser_lost", message=str(error))
+            self._error(outcome)
+            return outcome
         if self._journey.setup is None:
             return Outcome()
-        return await self._call("setup", visit, self._journey.setup, self.user)
+        outcome = await visit.call("setup", self._journey.setup, self.user)
+        if outcome.fault and not visit.gone.is_set():
+            self._error(outcome)
+        return outcome
 
     async def _stay(self) -> None:
         """Make edits as they come, until the user leaves or the visit is over by a fault."""
         visit, began = self._visit, time.monotonic()
         if visit is None:
             return
-        self._is_in, self._retries = True, 0
+        self.is_in, self._to_drop, self._retries = True, False, 0
         while not visit.gone.is_set():
-            if self._due:
+            if self._to_drop:
+                visit.lose(PLANNED, "the plan cut this connection")
+            elif self._due:
                 await self._make(visit, self._due.popleft())
             elif self._leaving:
                 break
             else:
                 self._wake.clear()
                 await self._wake.wait()
-        self._is_in = False
+        self.is_in = False
         if visit.gone.is_set():
-            self._event("dropped", _ms_since(began), visit.cause)
+            self._event("dropped", _ms_since(began), visit.why.fault)
             return
         for task in self._looking:
             task.cancel()
         if self._journey.teardown is not None:
             limit_s = min(LEAVING_TIMEOUT_S, self._timeout_s)
-            outcome = await self._call(
-                "teardown", visit, self._journey.teardown, self.user, timeout_s=limit_s
+            outcome = await visit.call(
+                "teardown", self._journey.teardown, self.user, timeout_s=limit_s
             )
-            if outcome.fault:
+            if outcome.fault and not visit.gone.is_set():
                 self._error(outcome)
         self._event("closed", _ms_since(began))
 
-    async def _make(self, visit: _Visit, due: _Due) -> None:
+    async def _make(self, visit: Visit, due: _Due) -> None:
         user = replace(self.user, edit=due.edit)
         self._busy_since = time.monotonic()
         made = Made(due.edit, user.connection, due.intended_us, self._clock.now_us())
@@ -251,13 +223,13 @@ class UserSession:
         if not outcome.fault:
             if token is not None:
                 watchers = self._named(self, made, token)
-            outcome = await self._call("journey", visit, self._journey.edit, user)
+            outcome = await visit.call("journey", self._journey.edit, user)
         ended_us = self._clock.from_monotonic(outcome.ended)
         acknowledged_us = None if outcome.fault else ended_us
         self._finish(due, made.sent_us, acknowledged_us, outcome.fault or None)
         self._busy_since = None
         if not outcome.fault:
-            self.changed_us = acknowledged_us
+            self.changed_us = ended_us
             if token is None and outcome.value is not None:
                 self._named(self, made, str(outcome.value))
             return
@@ -265,7 +237,7 @@ class UserSession:
             task.cancel()
         if outcome.fault == "journey_timeout":
             # Nobody knows what state the page is in: the user comes back to a fresh one.
-            self._lose(visit, outcome.fault, outcome.message)
+            visit.lose(outcome.fault, outcome.message)
         elif not visit.gone.is_set():
             self._error(outcome)
 
@@ -275,89 +247,48 @@ class UserSession:
         try:
             return Outcome(), str(self._journey.token(user))
         except Exception as error:  # noqa: BLE001 - whatever it raises fails this edit only
-            return Outcome(fault="journey_error", message=f"token: {_said(error)}"), None
+            return Outcome(fault="journey_error", message=f"token: {said(error)}"), None
 
     async def _look(self, made: Made, token: str, weight: float) -> None:
         visit, observe = self._visit, self._journey.observe
         if visit is None or observe is None:
             return
-        outcome = await self._call(
-            "observe", visit, observe, replace(self.user, edit=made.edit), token
-        )
-        if not outcome.fault:
-            self.changed_us = seen_us = self._clock.from_monotonic(outcome.ended)
-            self._rows.add(
-                "deliveries",
-                edit=made.edit,
-                document=self.user.document,
-                generation=0,
-                writer=made.writer,
-                observer=self.user.connection,
-                intended_us=made.intended_us,
-                sent_us=made.sent_us,
-                seen_us=seen_us,
-                same_worker=True,
-                repeat=1,
-                weight=weight,
-            )
-        elif not visit.gone.is_set():
-            self.not_shown.add(made.edit)
-            self._error(outcome)
-
-    async def _call(
-        self,
-        kind: str,
-        visit: _Visit,
-        step: Step,
-        *arguments: Any,
-        timeout_s: float | None = None,
-    ) -> Outcome:
-        """Call a journey's function; whatever it does, this returns in time.
-
-        A function that does not end when it is cancelled is left behind after a second.
-        """
-        limit_s = timeout_s or self._timeout_s
-        work = asyncio.create_task(_contained(step, visit.page, *arguments))
-        gone = asyncio.create_task(visit.gone.wait())
-        try:
-            await asyncio.wait({work, gone}, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            gone.cancel()
-            if not (done := work.done()):
-                work.cancel()
-                await asyncio.wait({work}, timeout=1.0)
-        if done and not work.cancelled():
-            value, error, ended = work.result()
-            if error is None and not visit.page.is_closed():
-                return Outcome(value, ended=ended)
-            if visit.page.is_closed():
-                self._lose(visit, "page_closed", "the page was closed")
-            if error is not None and not visit.gone.is_set():
-                return Outcome(fault=f"{kind}_error", message=_said(error))
-        if visit.gone.is_set():
-            return Outcome(fault=visit.cause, message=visit.message)
-        if done:
-            return Outcome(fault=f"{kind}_error", message="it cancelled itself")
-        name = "edit" if kind == "journey" else kind
-        return Outcome(fault=f"{kind}_timeout", message=f"{name} did not return in {limit_s:g} s")
-
-    def _lose(self, visit: _Visit, cause: str, message: str) -> None:
-        if visit is not self._visit or visit.gone.is_set():
+        outcome = await visit.call("observe", observe, replace(self.user, edit=made.edit), token)
+        if outcome.fault:
+            # A page that is gone shows nothing; that is no news of the edit.
+            if not visit.gone.is_set():
+                self.not_shown.add(made.edit)
+                self._error(outcome)
             return
-        visit.cause, visit.message = cause, message
-        visit.gone.set()
+        self.changed_us = seen_us = self._clock.from_monotonic(outcome.ended)
+        self._rows.add(
+            "deliveries",
+            edit=made.edit,
+            document=self.user.document,
+            generation=0,
+            writer=made.writer,
+            observer=self.user.connection,
+            intended_us=made.intended_us,
+            sent_us=made.sent_us,
+            seen_us=seen_us,
+            same_worker=True,
+            repeat=1,
+            weight=weight,
+        )
+
+    def _lost(self, why: Outcome) -> None:
+        # What the plan does is no error.
+        if why.fault != PLANNED:
+            self._error(why)
         self._wake.set()
-        self._error(Outcome(fault=cause, message=message))
 
     async def _let_go(self) -> None:
         visit, self._visit = self._visit, None
-        self._is_in = False
-        for task in list(self._looking):
+        self.is_in = False
+        for task in self._looking:
             task.cancel()
         if visit is not None:
-            visit.cause = visit.cause or "closed"
-            visit.gone.set()
-            await _close(visit.context)
+            await visit.end()
 
     async def _back_off(self) -> None:
         """Wait with full jitter over an exponential back-off, as the load's own client does."""
@@ -396,29 +327,6 @@ class UserSession:
 
     def _error(self, outcome: Outcome) -> None:
         self._rows.error(outcome.fault, outcome.message, self.user.connection, self.user.document)
-
-
-async def _contained(step: Step, *arguments: Any) -> tuple[Any, BaseException | None, float]:
-    """Return what a journey's function returned or raised (that ends its call only), and when."""
-    try:
-        value = await step(*arguments)
-    except asyncio.CancelledError:
-        raise
-    except BaseException as error:  # noqa: BLE001 - SystemExit too would end the whole agent
-        return None, error, time.monotonic()
-    return value, None, time.monotonic()
-
-
-async def _close(context: BrowserContext) -> None:
-    try:
-        async with asyncio.timeout(LEAVING_TIMEOUT_S):
-            await context.close()
-    except (TimeoutError, PlaywrightError) as error:
-        log.warning("a user's browser context did not close: %s", error)
-
-
-def _said(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"
 
 
 def _ms_since(began: float) -> float:
