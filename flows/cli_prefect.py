@@ -25,6 +25,7 @@ from tasks.local_services import free_port
 
 SERVER_READY_WITHIN_S = 180.0
 """The first start makes the database: 12 s on an idle machine, minutes on a busy one."""
+SENT_WITHIN_S = 5.0
 QUIET = {
     # It fails without internet, and a load test is nobody else's business.
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -65,7 +66,10 @@ def prefect_api(results: Path, *, say: Callable[[str], None]) -> Iterator[str]:
     say("starting Prefect (about 15 s the first time, 5 s later)...")
     with prefect_server(results, port=free_port(), ui=False) as url:
         os.environ.update(QUIET, PREFECT_API_URL=url)
-        yield url
+        try:
+            yield url
+        finally:
+            _send_the_rest()
 
 
 def use_home_in(results: Path) -> Path:
@@ -132,6 +136,20 @@ def _wait_until_healthy(server: processes.GuardedProcess, url: str) -> None:
                     hint=f"See {server.log}.",
                 )
             time.sleep(0.1)
+
+
+def _send_the_rest() -> None:
+    """Send the log lines and events that wait for their turn, while the server is there.
+
+    Left to the end of the process, Prefect would try for a minute to reach a server that is gone.
+    """
+    # Not imported before a flow has been: then there is nothing to send.
+    handlers = sys.modules.get("prefect.logging.handlers")
+    events = sys.modules.get("prefect.events.worker")
+    if handlers is not None:
+        handlers.APILogWorker.drain_all(timeout=SENT_WITHIN_S)
+    if events is not None:
+        events.EventsWorker.drain_all(timeout=SENT_WITHIN_S)
 
 
 def _check(url: str) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
+import logging
+import os
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,9 +20,10 @@ from flows.cli_verdict import print_verdict
 from run_store.errors import CannotRunError, InterruptedRunError, RelayLoadError
 from run_store.store import Store, StoreAddress
 from scenarios.loading import load_scenario
+from scenarios.model import Scenario
 from tasks import preflight
 from tasks.cost import estimate
-from tasks.observation import show_with
+from tasks.observation import showing
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,10 @@ def run(asked: Asked, *, out: Console, progress: Console) -> None:
     price = "at no cost" if cost and not cost.usd else f"for about ${cost.usd:.2f}" if cost else ""
     progress.print(f"{scenario.name}: {scenario.summary_line()}, {price}", highlight=False)
     asyncio.run(_check_first(asked))
+    if not asked.debug:
+        # A run that fails is told in one message; Prefect's own lines go to its API all the same.
+        os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+        _log_to(progress)
     with prefect_api(asked.results, say=lambda text: progress.print(text, highlight=False)):
         flow_run_id, ended = _shown(asked, scenario, progress)
         folder = _folder_of(flow_run_id, asked.results)
@@ -60,13 +66,7 @@ def run(asked: Asked, *, out: Console, progress: Console) -> None:
 
 def _shown(asked: Asked, scenario: Scenario, progress: Console) -> tuple[str, BaseException | None]:
     """Run the flow, and show it; return its flow run's id, and what it ended with."""
-    # Prefect reads its settings when it is imported, and they are known only now.
-    from flows.live import prefect_beside  # noqa: PLC0415
-
-    with contextlib.ExitStack() as showing:
-        showing.enter_context(show_with(showing.enter_context(observer_for(progress, scenario))))
-        if not asked.debug:
-            showing.enter_context(prefect_beside(progress))
+    with observer_for(progress, scenario) as observer, showing(observer):
         return asyncio.run(_flow(asked))
 
 
@@ -90,6 +90,7 @@ async def _check_first(asked: Asked) -> None:
 
 
 async def _flow(asked: Asked) -> tuple[str, BaseException | None]:
+    # Prefect reads its settings when it is imported, and they are known only now.
     from flows.relay_load import relay_load  # noqa: PLC0415
 
     state = await relay_load(
@@ -132,3 +133,22 @@ def _summary(folder: Path | None) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return summary if isinstance(summary, dict) else None
+
+
+class _Lines(logging.Handler):
+    """Warnings of our own modules, as lines above the display and without tracebacks."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(logging.WARNING)
+        self._console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        if record.exc_info and record.exc_info[1] is not None:
+            text += f": {record.exc_info[1]}"
+        self._console.print(f"{record.levelname.lower()}: {text}", markup=False, highlight=False)
+
+
+def _log_to(console: Console) -> None:
+    for package in ("flows", "tasks", "reports", "run_store", "scenarios"):
+        logging.getLogger(package).addHandler(_Lines(console))

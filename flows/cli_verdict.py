@@ -65,7 +65,7 @@ def figures_of(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("relay memory", f"{memory[0]} MB at the start, {memory[1]} MB at the end"),
         ("relay polls", f"{_shown(relay.get('polls_failed'))} failed"),
         ("errors", named or "none"),
-        ("cost", f"estimated ${usd[0]}, actual ${usd[1]}"),
+        ("cost", f"estimated {usd[0]}, actual {usd[1]} US dollars"),
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ async def relay_load(
     fleet: str | None = None,
     store: str | None = None,
     overrides: dict[str, Any] | None = None,
-    results: str = "results",
+    results: str | None = None,
     i_may_load_this_host: bool = False,
 ) -> dict[str, Any]:
     """Load a relay as a scenario says; return the run's summary.
@@ -143,4 +144,5 @@ def _where(run: PreparedRun) -> str:
 def _wanted(identity: str, **parameters: Any) -> Wanted:
     """Return what a flow run's parameters ask for."""
     given = {name: value for name, value in parameters.items() if value is not None}
-    return Wanted(identity=identity, **{**given, "results": Path(given.get("results", "results"))})
+    results = given.get("results") or os.environ.get("RELAY_LOAD_RESULTS") or "results"
+    return Wanted(identity=identity, **{**given, "results": Path(results)})

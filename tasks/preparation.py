@@ -21,6 +21,7 @@ from run_store.store import Store, StoreAddress
 from scenarios.loading import load_scenario
 from scenarios.model import Scenario
 from tasks import preflight
+from tasks.cost import estimate
 from tasks.fleets.base import fleet_of
 from tasks.lease_keeper import EVERY_S
 from tasks.local_services import local_relay, local_store
@@ -231,6 +232,7 @@ def _open(
 ) -> RunRecord:
     """Write `run.json` with a new attempt in it; return it."""
     layout = RunLayout(run_id)
+    cost = estimate(scenario, fleet=fleet)
     record = store.get_message(layout.run, RunRecord) or RunRecord(
         run_id=run_id,
         scenario=scenario.model_dump(mode="json", by_alias=True),
@@ -238,6 +240,8 @@ def _open(
         fleet=fleet,
         created_us=now_us(),
         versions=_versions(),
+        estimate_usd=cost.usd if cost else None,
+        actual_usd=0.0 if cost and not cost.usd else None,
     )
     record.relay_url, record.has_metrics, record.state = relay_url, has_metrics, "running"
     record.ended_us, record.stop_requested = None, ""
