@@ -75,6 +75,17 @@ class FleetSpec(_Strict):
     kind: Literal["local", "ssh", "ec2"] = "local"
     workers: int = Field(default=2, ge=1, le=200)
     hosts: tuple[str, ...] = Field(default=(), description="ssh: user@address:port of each")
+    key_file: str = Field(default="", description="ssh: private key; else the agent's, or yours")
+    known_hosts: str = Field(default="", description="ssh: file of host keys; else your own")
+    host_keys: tuple[str, ...] = Field(
+        default=(), description='ssh: "address SHA256:..." of hosts whose key is pinned here'
+    )
+    wheelhouse: str = Field(
+        default="", description="folder of wheels to ship to hosts without internet"
+    )
+    keep_installed: bool = Field(
+        default=False, description="leave the installed environment on the hosts for the next run"
+    )
     instance_types: tuple[str, ...] = Field(default=("c5.xlarge",), min_length=1)
     region: str = "eu-north-1"
     spot: bool = True

@@ -1,0 +1,205 @@
+"""Workers on hosts that the user names, reached over SSH."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from pathlib import Path
+
+from run_store.agent_config import AgentConfig
+from run_store.errors import FleetError, RelayLoadError
+from tasks.fleets import deployment
+from tasks.fleets.base import Worker
+from tasks.fleets.deployment import Place
+from tasks.fleets.remote import Access, Host, Remote, connect
+from tasks.fleets.spools import ship_fetched
+from tasks.fleets.wheelhouse import Payload, make_payload
+from tasks.observation import current_observer
+from tasks.run_context import RunContext
+
+log = logging.getLogger(__name__)
+
+TRIES = 2
+LOOK_EVERY_S = 5.0
+"""How often a host is asked whether its agent runs; in between the heartbeat says enough."""
+
+
+class SshFleet:
+    """Agents on the scenario's `fleet.hosts`. One object serves one process; any may release."""
+
+    def __init__(self) -> None:
+        self._payload: asyncio.Task[Payload] | None = None
+        self._remotes: dict[str, Remote] = {}
+        self._places: dict[str, Place] = {}
+        self._looked: dict[str, tuple[float, bool]] = {}
+
+    async def acquire(self, context: RunContext) -> list[Worker]:
+        """Give the scenario's hosts as workers; nothing is rented.
+
+        Raises FleetError if there are too few, UsageError if one cannot be read.
+        """
+        self.access(context)  # a missing key file is said before anything is done
+        return [Worker(name=name, where=str(host)) for name, host in self.hosts(context).items()]
+
+    def hosts(self, context: RunContext) -> dict[str, Host]:
+        """Return each worker's host."""
+        hosts = [Host.from_text(text) for text in context.scenario.fleet.hosts]
+        if len(set(hosts)) < len(hosts):
+            raise FleetError("A host is named twice.", hint="Each worker needs one of its own.")
+        if len(hosts) < len(context.workers):
+            raise FleetError(
+                f"The scenario asks for {len(context.workers)} workers and names "
+                f"{len(hosts)} hosts.",
+                hint="Name more with --host user@address:port, or set fleet.workers.",
+            )
+        return dict(zip(context.workers, hosts, strict=False))
+
+    def access(self, context: RunContext) -> Access:
+        """Return how to log in to the hosts."""
+        return Access.of_scenario(context.scenario.fleet)
+
+    async def deploy(self, context: RunContext, worker: Worker) -> None:
+        """Install what an agent needs on a worker's host and start it; a failure is retried once.
+
+        Raises FleetError with the host's own words.
+        """
+        host = Host.from_text(worker.where)
+        began = time.monotonic()
+        for tries_left in reversed(range(TRIES)):
+            try:
+                await self._deploy(context, worker, host)
+                break
+            except FleetError as error:
+                await self._forget(worker.name)
+                if not tries_left:
+                    raise
+                current_observer().warn(f"{worker.name}: {error.message} It is tried again.")
+        took_s = time.monotonic() - began
+        current_observer().step("deploy", f"{worker.name} on {host} after {took_s:.1f} s")
+
+    async def is_alive(self, context: RunContext, worker: Worker) -> bool:
+        """Say whether the agent runs; True as long as its host does not say otherwise."""
+        at, alive = self._looked.get(worker.name, (0.0, True))
+        if time.monotonic() - at < LOOK_EVERY_S or worker.name not in self._places:
+            return alive
+        self._looked[worker.name] = (time.monotonic(), alive)
+        remote = self._remotes.get(worker.name)
+        if remote is None or not remote.is_open:
+            return alive
+        await self.keep_supplied(context, worker)
+        running = await deployment.is_running(remote, self._places[worker.name].folder)
+        alive = running is not False
+        self._looked[worker.name] = (time.monotonic(), alive)
+        return alive
+
+    async def release(self, context: RunContext) -> list[str]:
+        """End the run's agents on every host, bring their samples home, and tidy up there."""
+        for name in list(self._remotes):
+            await self._forget(name)
+        hosts = self.hosts(context)
+        left = await asyncio.gather(
+            *(self._release(context, name, host) for name, host in hosts.items())
+        )
+        return [reason for reason in left if reason]
+
+    async def agent_config(self, context: RunContext, worker: Worker) -> AgentConfig:
+        """Return what the agent is told; spool and Chromium are the host's."""
+        return AgentConfig(
+            run_id=context.run_id,
+            attempt=context.attempt,
+            worker=worker.name,
+            store=context.address,
+            relay_url=context.relay_url,
+            scenario=context.scenario.model_dump(mode="json", by_alias=True),
+            spool=Path("spool"),
+        )
+
+    async def keep_supplied(self, context: RunContext, worker: Worker) -> None:
+        """Renew what a running agent needs from us; hosts of the user's own need nothing."""
+
+    async def _deploy(self, context: RunContext, worker: Worker, host: Host) -> None:
+        payload = await self._shared_payload(context)
+        remote = self._remotes[worker.name] = await connect(host, self.access(context))
+        _mark(context, worker.name).parent.mkdir(parents=True, exist_ok=True)
+        _mark(context, worker.name).write_text(str(host), encoding="utf-8")
+        place = await deployment.install(
+            remote,
+            payload,
+            run_id=context.run_id,
+            attempt=context.attempt,
+            worker=worker.name,
+        )
+        config = await self.agent_config(context, worker)
+        await deployment.start(remote, place, config)
+        self._places[worker.name] = place
+
+    async def _shared_payload(self, context: RunContext) -> Payload:
+        """Return what is copied to each host; it is built once."""
+        if self._payload is None:
+            fleet = context.scenario.fleet
+            self._payload = asyncio.create_task(
+                asyncio.to_thread(
+                    make_payload,
+                    context.folder / f"attempt-{context.attempt}" / "wheel",
+                    wheelhouse=fleet.wheelhouse,
+                    extra_requirements=context.scenario.journey_requirements,
+                )
+            )
+        return await asyncio.shield(self._payload)
+
+    async def _release(self, context: RunContext, name: str, host: Host) -> str:
+        """Give one host back; return what hinders it."""
+        if not _was_touched(context, name):
+            return ""
+        try:
+            async with await connect(host, self.access(context)) as remote:
+                for folder in await deployment.stop_run(remote, context.run_id):
+                    await self._bring_home(context, remote, folder)
+                await deployment.remove(
+                    remote,
+                    context.run_id,
+                    keep_installed=context.scenario.fleet.keep_installed,
+                )
+        except RelayLoadError as error:
+            log.warning("%s", error)
+            return f"{name} ({error.message})"
+        for mark in context.folder.glob(f"attempt-*/{name}/host"):
+            mark.rename(mark.with_name("host-released"))
+        return ""
+
+    async def _bring_home(self, context: RunContext, remote: Remote, folder: str) -> None:
+        """Fetch a spool that its agent could not ship, and ship it from here."""
+        attempt, worker = folder.rsplit("/", maxsplit=2)[-2:]
+        current_observer().warn(f"{worker} could not ship all of its samples: they are fetched")
+        home = context.folder / attempt / worker
+        await deployment.fetch(remote, folder, home / "spool.tar")
+        config = AgentConfig(
+            run_id=context.run_id,
+            attempt=int(attempt.removeprefix("attempt-")),
+            worker=worker,
+            store=context.address,
+            relay_url=context.relay_url,
+            scenario=context.scenario.model_dump(mode="json", by_alias=True),
+            spool=home / "spool",
+        )
+        problem = await ship_fetched(home, config)
+        if problem:
+            current_observer().warn(f"samples of {worker} stay in {home}: {problem}")
+
+    async def _forget(self, name: str) -> None:
+        remote = self._remotes.pop(name, None)
+        self._places.pop(name, None)
+        if remote is not None:
+            await remote.close()
+
+
+def _mark(context: RunContext, worker: str) -> Path:
+    """Return the file that says that a worker's host may hold something of this run."""
+    return context.folder / f"attempt-{context.attempt}" / worker / "host"
+
+
+def _was_touched(context: RunContext, worker: str) -> bool:
+    """Say whether a host may hold something of this run; unknown where the run's folder is not."""
+    marks = list(context.folder.glob(f"attempt-*/{worker}/host"))
+    return bool(marks) or not list(context.folder.glob("attempt-*/*/host*"))
