@@ -1,0 +1,269 @@
+"""Edits that were not done, errors that came in bursts, connections that dropped."""
+
+from __future__ import annotations
+
+import math
+from statistics import mean
+
+from reports.findings.causes import (
+    Explanation,
+    busy_worker,
+    explain,
+    movements,
+    one_workers,
+    window_text,
+)
+from reports.findings.finding import Evidence, Finding, Kind, Severity
+from reports.findings.signals import PhaseSpan, Second, Signals, inside, typical
+from reports.findings.stretches import Stretch, crowded, merged
+from reports.findings.wording import count_text, listed, percent_text
+
+_EDITS_A_WINDOW = 12
+_NARROWEST_S, _WIDEST_S = 3, 15
+_COLLAPSED_SHARE = 0.6
+_COLLAPSE_DEVIATIONS = 2.5
+_BURST_S = 5
+_BURST_DEVIATIONS = 6.0
+_LEAST_ERRORS = 5
+_ERROR_SHARE = 0.05
+_LEAST_DROPS = 3
+_DROP_SHARE = 0.02
+_TRIM_SHARE = 0.1
+_SAID_TYPES = 2
+
+
+def loss_findings(signals: Signals) -> list[Finding]:
+    """Return collapses of throughput, bursts of errors and drops of connections."""
+    found: list[Finding] = []
+    for phase in signals.phases:
+        seconds = signals.in_phase(phase)
+        if len(seconds) < _BURST_S:
+            continue
+        found += _collapses(signals, phase, seconds)
+        found += _bursts(signals, phase, seconds)
+        found += _drops(signals, phase, seconds)
+    return found
+
+
+def _collapses(signals: Signals, phase: PhaseSpan, seconds: list[Second]) -> list[Finding]:
+    """Find where far fewer edits were acknowledged than made.
+
+    Those that failed or were missed count for neither side: they are errors, or the generator's.
+    """
+    made, done = sum(s.made for s in seconds), {s.second: s.completed for s in seconds}
+    if made < 2 * _EDITS_A_WINDOW:
+        return []
+    offered = {s.second: s.made for s in seconds}
+    width_s = min(max(math.ceil(_EDITS_A_WINDOW * len(seconds) / made), _NARROWEST_S), _WIDEST_S)
+    low: list[Stretch] = []
+    grid = phase.seconds
+    for first in range(grid.start, grid.stop - width_s + 1):
+        window = range(first, first + width_s)
+        expected = sum(offered.get(t, 0) for t in window)
+        got = sum(done.get(t, 0) for t in window)
+        if (
+            expected >= _EDITS_A_WINDOW / 2
+            and got < _COLLAPSED_SHARE * expected
+            and expected - got >= _COLLAPSE_DEVIATIONS * math.sqrt(expected)
+        ):
+            # Less than the share is low as soon as about half of a window is.
+            half = width_s // 2
+            low.append(Stretch(first + half, first + width_s - half))
+    found = []
+    for stretch in merged(low, gap_s=width_s):
+        within = inside(seconds, stretch)
+        expected, got = sum(s.made for s in within), sum(s.completed for s in within)
+        if not expected:
+            continue
+        share = got / expected
+        why = explain(signals, phase, stretch)
+        severity: Severity = "critical" if share < 0.5 and stretch.length_s >= 5 else "warning"  # noqa: PLR2004
+        rate = expected / stretch.length_s
+        sentence = (
+            f"Acknowledged edits fell to {percent_text(share)} of those made "
+            f"({got / stretch.length_s:.1f} of {rate:.1f} a second) "
+            f"{window_text(signals, stretch)} {why.clause}."
+        )
+        found.append(
+            _finding(
+                signals,
+                phase,
+                stretch,
+                kind="throughput_collapse",
+                severity=severity,
+                sentence=sentence,
+                why=why,
+                evidence={
+                    "made_per_s": rate,
+                    "acknowledged_per_s": got / stretch.length_s,
+                    "share": share,
+                    "never_acknowledged": float(sum(s.unacknowledged for s in within)),
+                },
+            )
+        )
+    return found
+
+
+def _bursts(signals: Signals, phase: PhaseSpan, seconds: list[Second]) -> list[Finding]:
+    wrong = {s.second: max(s.errors, float(s.failed)) for s in seconds}
+    usual = _usual(list(wrong.values()))
+    offered = {s.second: s.offered for s in seconds}
+    opened = typical([s.connections_open for s in seconds]) or 0
+
+    def is_burst(errors: float, first: int) -> bool:
+        tried = sum(offered.get(t, 0) for t in range(first, first + _BURST_S))
+        expected = usual * _BURST_S
+        return (
+            errors >= _LEAST_ERRORS
+            and errors >= expected + _BURST_DEVIATIONS * math.sqrt(expected + 1)
+            and errors >= _ERROR_SHARE * min(tried or math.inf, max(opened, 1))
+        )
+
+    found = []
+    for stretch in crowded(wrong, phase.seconds, _BURST_S, is_burst):
+        within = inside(seconds, stretch)
+        errors = sum(wrong[s.second] for s in within)
+        tried, failed = sum(s.offered for s in within), sum(s.failed for s in within)
+        share = failed / tried if tried else 0.0
+        rows = signals.rows("errors_inside", from_s=stretch.from_s, to_s=stretch.to_s)
+        types, by_worker = _sums(rows, "type", "errors"), _sums(rows, "worker", "errors")
+        why = _whose(signals, phase, stretch, by_worker)
+        bound = signals.wanted("edits.error_rate", phase.label) or _ERROR_SHARE
+        severity: Severity = "note"
+        if share > bound / 2 or errors >= _LEAST_ERRORS + 0.1 * opened:
+            severity = "warning"
+        if share > max(4 * bound, 0.3):
+            severity = "critical"
+        names = sorted(types, key=lambda name: -types[name])[:_SAID_TYPES]
+        said = (
+            f" ({listed([f'{name} {types[name]:.0f} times' for name in names])})" if names else ""
+        )
+        edits = f", {percent_text(share)} of the edits offered then failed" if failed else ""
+        sentence = (
+            f"{count_text(errors, 'error')}{said} came {window_text(signals, stretch)}{edits}, "
+            f"{why.clause}."
+        )
+        evidence: Evidence = {
+            "errors": errors,
+            "usual_errors_per_s": usual,
+            "failed_edits": float(failed),
+            "failed_share": share,
+        }
+        if names:
+            evidence["type"] = names[0]
+        found.append(
+            _finding(
+                signals,
+                phase,
+                stretch,
+                kind="error_burst",
+                severity=severity,
+                sentence=sentence,
+                why=why,
+                evidence=evidence,
+            )
+        )
+    return found
+
+
+def _drops(signals: Signals, phase: PhaseSpan, seconds: list[Second]) -> list[Finding]:
+    dropped = {s.second: float(s.drops) for s in seconds}
+    usual = _usual(list(dropped.values()))
+    opened = max((s.connections_open or 0 for s in seconds), default=0)
+
+    def is_many(drops: float, _first: int) -> bool:
+        expected = usual * _BURST_S
+        return drops >= max(_LEAST_DROPS, _DROP_SHARE * opened) and drops >= (
+            expected + _BURST_DEVIATIONS * math.sqrt(expected + 0.1)
+        )
+
+    found = []
+    for stretch in crowded(dropped, phase.seconds, _BURST_S, is_many):
+        drops = sum(dropped[s.second] for s in inside(seconds, stretch))
+        share = drops / opened if opened else 0.0
+        rows = signals.rows("drops_inside", from_s=stretch.from_s, to_s=stretch.to_s)
+        by_worker = _sums(rows, "worker", "drops")
+        why = _whose(signals, phase, stretch, by_worker)
+        severity: Severity = "note"
+        if share >= 0.04:  # noqa: PLR2004 - twice what makes a finding
+            severity = "warning"
+        if share >= 0.25:  # noqa: PLR2004 - a quarter of all users
+            severity = "critical"
+        sentence = (
+            f"{count_text(drops, 'connection')} of {opened} dropped ({percent_text(share)}) "
+            f"{window_text(signals, stretch)} {why.clause}."
+        )
+        found.append(
+            _finding(
+                signals,
+                phase,
+                stretch,
+                kind="connection_drops",
+                severity=severity,
+                sentence=sentence,
+                why=why,
+                evidence={"drops": drops, "connections_open": float(opened), "share": share},
+            )
+        )
+    return found
+
+
+def _whose(
+    signals: Signals, phase: PhaseSpan, stretch: Stretch, by_worker: dict[str, float]
+) -> Explanation:
+    """Say whose doing errors or drops are: one worker's alone, or as anything else's."""
+    alone = one_workers(by_worker, len(signals.workers))
+    if alone and not movements(signals, phase, stretch).restarted:
+        busy = busy_worker(signals, stretch, only=alone)
+        if busy:
+            return Explanation(
+                "generator",
+                f"all on {alone} while {busy[1]}: the generator, not the relay",
+                busy[2] | {"worker_at_fault": alone},
+            )
+        return Explanation(
+            "network",
+            f"nearly all on {alone} while the other workers saw none: {alone}'s way to the relay",
+            {"worker_at_fault": alone},
+        )
+    return explain(signals, phase, stretch)
+
+
+def _usual(values: list[float]) -> float:
+    """Return the mean of a second without the worst tenth: what happens when nothing happens."""
+    kept = sorted(values)[: max(1, math.floor(len(values) * (1 - _TRIM_SHARE)))]
+    return mean(kept) if kept else 0.0
+
+
+def _sums(rows: list[Evidence], by: str, of: str) -> dict[str, float]:
+    sums: dict[str, float] = {}
+    for row in rows:
+        sums[str(row[by])] = sums.get(str(row[by]), 0.0) + float(row[of])
+    return sums
+
+
+def _finding(
+    signals: Signals,
+    phase: PhaseSpan,
+    stretch: Stretch,
+    *,
+    kind: Kind,
+    severity: Severity,
+    sentence: str,
+    why: Explanation,
+    evidence: Evidence,
+) -> Finding:
+    at_fault = why.evidence.get("worker_at_fault")
+    return Finding.model_validate(
+        {
+            "kind": kind,
+            "severity": severity,
+            "phase": phase.label,
+            "started_us": signals.us(stretch.from_s),
+            "ended_us": signals.us(stretch.to_s),
+            "worker": at_fault,
+            "evidence": evidence | why.evidence,
+            "sentence": sentence,
+            "cause": why.cause,
+        }
+    )
