@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import uuid
 
 _ALPHABET = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 
@@ -11,10 +12,12 @@ def document_id(run_id: str, attempt: int, document: int, generation: int) -> st
     """Return an automerge document id: 16 bytes in base58check.
 
     The bytes are a hash of run, attempt, document and generation, so that every worker finds
-    the same document without being told, and a retry begins with fresh ones.
+    the same document without being told, and a retry begins with fresh ones. They are made a
+    version 4 UUID: automerge-repo 1.x silently ignores any other id.
     """
     name = f"{run_id}/{attempt}/{document}/{generation}"
-    return base58check(hashlib.sha256(name.encode()).digest()[:16])
+    digest = hashlib.sha256(name.encode()).digest()
+    return base58check(uuid.UUID(bytes=digest[:16], version=4).bytes)
 
 
 def base58check(payload: bytes) -> str:
