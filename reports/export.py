@@ -12,8 +12,8 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 from reports.engine import RunDatabase
-from reports.figures import LATENCIES, iso_time
-from reports.summary import SCHEMA_VERSION, Summary
+from reports.figures import iso_time
+from reports.summary import SCHEMA_VERSION, Figures, Summary
 
 _SERIES_DECIMALS = 3
 _UNITS = (
@@ -79,8 +79,12 @@ def metrics_json(
             "timeline": {name: [_plain(v) for v in values] for name, values in timeline.items()},
             "workers": workers,
             "errors_by_second": _rows(database, "timeline_errors"),
-            "distributions": {
-                name: _rows(database, "distribution", metric=name) for name in LATENCIES
+            "figures": {
+                "run": summary.model_dump(mode="json", include=set(Figures.model_fields)),
+                "phases": {phase.label: phase.model_dump(mode="json") for phase in summary.phases},
+                "workers": {
+                    worker.worker: worker.model_dump(mode="json") for worker in summary.workers
+                },
             },
             "histograms": {
                 name: _rows(database, "latency_histogram", metric=name)

@@ -7,11 +7,12 @@ SELECT
     count(*) AS edits,
     coalesce(sum(d.expected), 0)::BIGINT AS expected,
     coalesce(sum(d.delivered), 0)::BIGINT AS delivered,
-    sum(d.delivered_weight) / sum(d.expected) AS share,
+    sum(w.weight) / sum(d.expected) AS share,
     count(*) FILTER (WHERE d.delivered = d.expected) AS edits_delivered_to_all,
     count(*) FILTER (WHERE l.is_lost) AS edits_lost
 FROM edit_outcomes e
 LEFT JOIN edit_deliveries d USING (attempt, edit)
+LEFT JOIN delivered_weights w USING (attempt, edit)
 LEFT JOIN lost l USING (attempt, edit)
 WHERE e.outcome = 'acknowledged'
 GROUP BY GROUPING SETS ((), (e.phase))

@@ -1,34 +1,38 @@
 -- Figures of one latency for the run, each phase and each worker: exact quantiles of pooled
 -- samples (linear between closest ranks, as quantile_cont; Hyndman and Fan's type 7).
 CREATE MACRO distribution_of(wanted) AS TABLE
-SELECT
-    CASE WHEN grouping(phase) = 0 THEN 'phase' WHEN grouping(worker) = 0 THEN 'worker' ELSE 'run' END
-        AS scope,
-    phase, worker,
-    sum(weight) AS count,
-    count(*) AS samples,
-    min(ms) AS min,
-    sum(ms * weight) / sum(weight) AS mean,
-    quantile_cont(ms, 0.5) AS p50,
-    quantile_cont(ms, 0.95) AS p95,
-    quantile_cont(ms, 0.99) AS p99,
-    max(ms) AS max
-FROM latencies
-WHERE metric = wanted
-GROUP BY GROUPING SETS ((), (phase), (worker));
+SELECT scope, phase, worker, count, samples, min, mean,
+    quantiles[1] AS p50, quantiles[2] AS p95, quantiles[3] AS p99, max
+FROM (
+    SELECT
+        CASE WHEN grouping(phase) = 0 THEN 'phase' WHEN grouping(worker) = 0 THEN 'worker'
+            ELSE 'run' END AS scope,
+        phase, worker,
+        sum(weight) AS count,
+        count(*) AS samples,
+        min(ms) AS min,
+        sum(ms * weight) / sum(weight) AS mean,
+        quantile_cont(ms, [0.5, 0.95, 0.99]) AS quantiles,
+        max(ms) AS max
+    FROM latencies
+    WHERE metric = wanted
+    GROUP BY GROUPING SETS ((), (phase), (worker))
+);
 
 -- The same for each second of the run.
 CREATE MACRO distribution_by_second(wanted) AS TABLE
-SELECT
-    second,
-    sum(weight) AS count,
-    quantile_cont(ms, 0.5) AS p50,
-    quantile_cont(ms, 0.95) AS p95,
-    quantile_cont(ms, 0.99) AS p99,
-    max(ms) AS max
-FROM latencies
-WHERE metric = wanted
-GROUP BY second;
+SELECT second, count,
+    quantiles[1] AS p50, quantiles[2] AS p95, quantiles[3] AS p99, max
+FROM (
+    SELECT
+        second,
+        sum(weight) AS count,
+        quantile_cont(ms, [0.5, 0.95, 0.99]) AS quantiles,
+        max(ms) AS max
+    FROM latencies
+    WHERE metric = wanted
+    GROUP BY second
+);
 
 -- The same for every window of a length, each a second after the one before it, within `from_s`
 -- to `to_s`; a window that begins at s takes in what was intended from s on, up to its length.
@@ -38,10 +42,13 @@ WITH samples AS (
     FROM latencies WHERE metric = wanted AND (wanted_phase IS NULL OR phase = wanted_phase)
 )
 SELECT
-    from_s + w.start AS from_s, from_s + w.start + length_s AS to_s,
-    count(*)::DOUBLE AS count, min(ms) AS min, avg(ms) AS mean,
-    quantile_cont(ms, 0.5) AS p50, quantile_cont(ms, 0.95) AS p95, quantile_cont(ms, 0.99) AS p99,
-    max(ms) AS max
-FROM generate_series(0, starts) AS w(start)
-JOIN samples s ON s.bin >= w.start AND s.bin < w.start + length_s
-GROUP BY w.start;
+    from_s + start AS from_s, from_s + start + length_s AS to_s, count, min, mean,
+    quantiles[1] AS p50, quantiles[2] AS p95, quantiles[3] AS p99, max
+FROM (
+    SELECT
+        w.start, count(*)::DOUBLE AS count, min(ms) AS min, avg(ms) AS mean,
+        quantile_cont(ms, [0.5, 0.95, 0.99]) AS quantiles, max(ms) AS max
+    FROM generate_series(0, starts) AS w(start)
+    JOIN samples s ON s.bin >= w.start AND s.bin < w.start + length_s
+    GROUP BY w.start
+);

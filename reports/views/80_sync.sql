@@ -49,46 +49,63 @@ common AS (
 SELECT l.*, NOT (coalesce(l.in_sync, false) AND l.heads IS NOT DISTINCT FROM c.heads) AS diverged
 FROM last l LEFT JOIN common c USING (attempt, document, generation);
 
--- For each acknowledged edit: how many other connections should have shown it (their replica was
--- in sync 0.1 s before it was made, and stayed until 5 s after it was acknowledged), how many
--- did, and how many that are known to have missed it (`unseen`: full recording, and no later look
--- at the replica that could tell otherwise).
-CREATE TABLE edit_deliveries AS
+-- Every delivery that there should be: acknowledged edits by other connections whose replica was
+-- in sync 0.1 s before the edit was made, and stayed until 5 s after it was acknowledged.
+CREATE VIEW expected_pairs AS
 WITH made AS (
-    SELECT e.attempt, e.phase, e.edit, e.document, e.generation, e.connection,
+    SELECT e.attempt, e.edit, e.document, e.generation, e.connection,
         e.started_us - coalesce(c.shift_us, 0) AS started_us,
         e.acknowledged_us - coalesce(c.shift_us, 0) AS acknowledged_us
     FROM edit_outcomes e LEFT JOIN clocks c USING (attempt, worker)
     WHERE e.outcome = 'acknowledged'
+)
+SELECT m.attempt, m.edit, s.connection AS observer, s.worker, m.document, m.generation
+FROM made m JOIN sync_spans s
+    ON s.attempt = m.attempt AND s.document = m.document AND s.generation = m.generation
+WHERE s.from_us <= m.started_us - 100000 AND s.to_us >= m.acknowledged_us + 5000000
+    AND s.connection <> m.connection;
+
+-- Edits whose observers are not exactly those expected: only these are compared one by one, since
+-- there are as many pairs as deliveries. Sums of hashes differ where sets do.
+CREATE TABLE undelivered_pairs AS
+WITH expected AS (
+    SELECT attempt, edit, count(*) AS n, sum(hash(observer)::HUGEINT) AS observers
+    FROM expected_pairs GROUP BY ALL
 ),
-recorded AS (
-    SELECT attempt, phase, worker, bool_or(weight <> 1) AS thinned
-    FROM delivery_latencies GROUP BY ALL
+shown AS (
+    SELECT attempt, edit, count(*) AS n, sum(hash(observer)::HUGEINT) AS observers
+    FROM delivery_latencies WHERE repeat = 1 GROUP BY ALL
 ),
-pairs AS (
-    SELECT m.attempt, m.phase, m.edit, s.connection AS observer, s.worker,
-        m.document, m.generation, m.acknowledged_us
-    FROM made m JOIN sync_spans s
-        ON s.attempt = m.attempt AND s.document = m.document AND s.generation = m.generation
-        AND s.from_us <= m.started_us - 100000 AND s.to_us >= m.acknowledged_us + 5000000
-        AND s.connection <> m.connection
-),
-shown AS (SELECT attempt, edit, observer, weight FROM delivery_latencies WHERE repeat = 1)
-SELECT
-    p.attempt, p.phase, p.edit,
-    count(*) AS expected,
-    count(d.edit) AS delivered,
-    coalesce(sum(d.weight), 0) AS delivered_weight,
-    count(*) FILTER (
-        WHERE d.edit IS NULL AND NOT coalesce(r.thinned, false) AND x.connection IS NULL
-    ) AS unseen
-FROM pairs p
-LEFT JOIN shown d ON d.attempt = p.attempt AND d.edit = p.edit AND d.observer = p.observer
-LEFT JOIN recorded r ON r.attempt = p.attempt AND r.phase = p.phase AND r.worker = p.worker
-LEFT JOIN replica_states x
-    ON x.attempt = p.attempt AND x.connection = p.observer AND x.document = p.document
-    AND x.generation = p.generation AND x.changed_us IS NOT NULL
-GROUP BY ALL;
+different AS (
+    SELECT e.attempt, e.edit FROM expected e LEFT JOIN shown s USING (attempt, edit)
+    WHERE (e.n, e.observers) IS DISTINCT FROM (s.n, s.observers)
+)
+SELECT p.*
+FROM expected_pairs p SEMI JOIN different USING (attempt, edit)
+ANTI JOIN (
+    SELECT attempt, edit, observer
+    FROM delivery_latencies SEMI JOIN different USING (attempt, edit) WHERE repeat = 1
+) d USING (attempt, edit, observer);
+
+-- For each acknowledged edit: how many other connections should have shown it, how many did, and
+-- how many are known to have missed it (`unseen`: all deliveries were recorded, and no later look
+-- at the replica tells otherwise).
+CREATE TABLE edit_deliveries AS
+WITH expected AS (SELECT attempt, edit, count(*) AS n FROM expected_pairs GROUP BY ALL),
+thinned AS (SELECT DISTINCT attempt, worker FROM delivery_latencies WHERE weight <> 1),
+missed AS (
+    SELECT u.attempt, u.edit, count(*) AS n,
+        count(*) FILTER (WHERE t.worker IS NULL AND x.connection IS NULL) AS unseen
+    FROM undelivered_pairs u
+    LEFT JOIN thinned t ON t.attempt = u.attempt AND t.worker = u.worker
+    LEFT JOIN replica_states x
+        ON x.attempt = u.attempt AND x.connection = u.observer AND x.document = u.document
+        AND x.generation = u.generation
+    GROUP BY ALL
+)
+SELECT e.attempt, e.edit, e.n AS expected, e.n - coalesce(m.n, 0) AS delivered,
+    coalesce(m.unseen, 0) AS unseen
+FROM expected e LEFT JOIN missed m USING (attempt, edit);
 
 -- Acknowledged edits that some replica does not show: at the last look at it, or, where there was
 -- none, because no delivery was seen that should have been.
