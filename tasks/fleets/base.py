@@ -45,4 +45,8 @@ def fleet_of(kind: str) -> Fleet:
         from tasks.fleets.local import LocalFleet  # noqa: PLC0415 - likewise
 
         return LocalFleet()
-    raise UsageError(f"There is no fleet called {kind!r}.", hint="Choose local.")
+    if kind == "ssh":
+        from tasks.fleets.ssh import SshFleet  # noqa: PLC0415 - likewise
+
+        return SshFleet()
+    raise UsageError(f"There is no fleet called {kind!r}.", hint="Choose local or ssh.")

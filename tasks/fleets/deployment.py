@@ -21,7 +21,7 @@ INSTALL_WITHIN_S = 600.0
 COPY_WITHIN_S = 300.0
 START_WITHIN_S = 30.0
 GRACE_S = 75.0
-"""How long an agent may take to close its connections and ship what it has; it gives itself 60 s."""
+"""How long an agent may take to end: it gives itself 60 s to ship what it has."""
 REMOVE_WITHIN_S = 120.0
 
 

@@ -230,7 +230,7 @@ stop_run() {
 # remove RUN keep|all : take away what the run put here; the environments too unless in use.
 remove() {
     rm -rf "${prefix:?}/runs/${1:?}"
-    [ "$2" = all ] || return 0
+    if [ "$2" = keep ] || [ ! -d "$prefix" ]; then return; fi
     exec 9>"$prefix/lock"
     flock 9
     if [ -z "$(ls -A "$prefix/runs" 2>/dev/null)" ]; then

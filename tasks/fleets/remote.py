@@ -88,7 +88,7 @@ class RemoteCommandError(FleetError):
     """A command on a host failed; the message holds the end of what it wrote to stderr."""
 
 
-class _Pinned(asyncssh.SSHClient):  # type: ignore[misc]  # asyncssh has no complete types
+class _Pinned(asyncssh.SSHClient):
     """Accepts one host key."""
 
     def __init__(self, fingerprint: str) -> None:

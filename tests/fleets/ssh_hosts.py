@@ -1,0 +1,121 @@
+"""Real SSH servers on loopback addresses, each a host of its own for a fleet."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+READY_WITHIN_S = 10.0
+SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+needs_sshd = pytest.mark.skipif(SSHD is None, reason="needs Debian's openssh-server")
+
+
+@dataclass(frozen=True)
+class SshHost:
+    """A running server: where it listens, its key, and where what we install there goes."""
+
+    address: str
+    port: int
+    fingerprint: str
+    host_key: str
+    prefix: Path
+    process: subprocess.Popen[bytes]
+
+    @property
+    def text(self) -> str:
+        """The host as a scenario names it."""
+        return f"{os.environ.get('USER') or 'root'}@{self.address}:{self.port}"
+
+    @property
+    def pinned(self) -> str:
+        """Its line in `fleet.host_keys`."""
+        return f"{self.address}:{self.port} {self.fingerprint}"
+
+    @property
+    def known(self) -> str:
+        """Its line in a known_hosts file."""
+        return f"[{self.address}]:{self.port} {self.host_key}"
+
+
+def make_key(path: Path) -> str:
+    """Make an ed25519 key pair; return the public half as one line."""
+    subprocess.run(
+        ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", str(path)], check=True
+    )
+    return path.with_suffix(".pub").read_text(encoding="utf-8").strip()
+
+
+def free_port(address: str) -> int:
+    with socket.socket() as probe:
+        probe.bind((address, 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def ssh_host(
+    folder: Path,
+    address: str,
+    *,
+    user_key: str,
+    port: int = 0,
+    host_key: Path | None = None,
+    environment: str = "",
+) -> Iterator[SshHost]:
+    """Run an SSH server that lets the owner of `user_key` in, and end it afterwards."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if host_key is None:
+        host_key = folder / "host_key"
+        make_key(host_key)
+    public = host_key.with_suffix(".pub").read_text(encoding="utf-8").strip()
+    (folder / "authorized_keys").write_text(user_key + "\n", encoding="utf-8")
+    prefix = folder / "prefix"
+    port = port or free_port(address)
+    config = folder / "sshd_config"
+    config.write_text(
+        f"ListenAddress {address}\nPort {port}\nHostKey {host_key}\n"
+        f"AuthorizedKeysFile {folder}/authorized_keys\nStrictModes no\nUsePAM no\n"
+        "PasswordAuthentication no\nPermitRootLogin prohibit-password\nPidFile none\n"
+        f"Subsystem sftp internal-sftp\nSetEnv RELAY_LOAD_HOME={prefix} {environment}\n",
+        encoding="utf-8",
+    )
+    if os.geteuid() == 0:
+        Path("/run/sshd").mkdir(exist_ok=True)
+    with (folder / "sshd.log").open("wb") as log:
+        process = subprocess.Popen([str(SSHD), "-D", "-e", "-f", str(config)], stderr=log)
+    try:
+        _wait(address, port, process, folder / "sshd.log")
+        said = subprocess.run(
+            ["ssh-keygen", "-lf", str(host_key.with_suffix(".pub"))],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        yield SshHost(
+            address=address,
+            port=port,
+            fingerprint=said.stdout.split()[1],
+            host_key=public,
+            prefix=prefix,
+            process=process,
+        )
+    finally:
+        process.terminate()
+        process.wait(timeout=10)
+
+
+def _wait(address: str, port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + READY_WITHIN_S
+    while time.monotonic() < deadline and process.poll() is None:
+        with contextlib.suppress(OSError), socket.create_connection((address, port), timeout=1):
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"sshd is not ready: {log.read_text(encoding='utf-8')}")
