@@ -38,6 +38,7 @@ class Heartbeat:
         self._every_s = every_s
         self._lock = asyncio.Lock()
         self._last = asyncio.Event()
+        self._written = True
 
     async def run(self) -> None:
         """Beat until `end()`."""
@@ -57,7 +58,12 @@ class Heartbeat:
             try:
                 await asyncio.to_thread(self._store.put_message, self._key, status)
             except StoreError as error:
-                log.warning("no heartbeat was written: %s", error)
+                # Once, not each second of an outage.
+                if self._written:
+                    log.warning("no heartbeat was written: %s", error)
+                self._written = False
+            else:
+                self._written = True
 
     def end(self) -> None:
         """Have `run` return after the beat that it is at."""

@@ -33,6 +33,7 @@ class OrderFeed:
         self._poll_s = poll_s
         self._news = asyncio.Event()
         self._answered_at = time.monotonic()
+        self._silent = False
 
     @property
     def silent_s(self) -> float:
@@ -75,8 +76,14 @@ class OrderFeed:
             lease = await self._get(self._layout.lease(self._attempt), Lease)
         except StoreError as error:
             self.lease.store_silent()
-            log.warning("no orders can be read: %s", error)
+            # Once, not each half second of an outage.
+            if not self._silent:
+                log.warning("no orders can be read: %s", error)
+            self._silent = True
         else:
+            if self._silent:
+                log.warning("orders can be read again")
+            self._silent = False
             self._answered_at = time.monotonic()
             self.lease.seen(lease)
         return came

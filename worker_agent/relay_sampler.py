@@ -118,6 +118,8 @@ def _get_json(url: str) -> Any:
                 raise ValueError(f"longer than {LONGEST_ANSWER_BYTES} bytes")
             if time.monotonic() > deadline:
                 raise TimeoutError
+        if answer.length:
+            raise http.client.IncompleteRead(bytes(body), answer.length)
     return json.loads(body)
 
 
