@@ -138,9 +138,8 @@ def scenarios(*, as_json: Json = False) -> None:
             "-" if usd is None else f"${usd:.2f}",
             str(row["description"]),
         )
-    console = Console()
-    console.print(table)
-    console.print(
+    _print_table(table)
+    Console().print(
         f"Costs: {cost.SOURCE}; spot at {cost.SPOT_SHARE:.0%}; with 10 min for set-up and teardown."
         " A stress run goes on above its first number of connections.",
         style="dim",
@@ -169,16 +168,15 @@ def runs(*, store: StoreUrl = None, results: Results = RESULTS, as_json: Json = 
         table.add_row(
             row["run_id"], started, *("-" if cell is None else str(cell) for cell in rest)
         )
-    Console().print(table)
+    _print_table(table)
 
 
 @app.command()
 def report(run_id: RunId, *, store: StoreUrl = None, results: Results = RESULTS) -> None:
     """Build a run's report anew from the store, and copy it to the results folder."""
-    from reports.build import build_report
-
     from flows.cli_runs import find_run, opened_store
     from flows.cli_verdict import print_verdict
+    from reports.build import build_report
 
     with opened_store(store, results) as opened:
         found = find_run(opened, run_id, results=results)
@@ -318,6 +316,13 @@ def _table(*columns: str) -> Table:
     for column in columns:
         table.add_column(column, no_wrap=column != "", overflow="fold")
     return table
+
+
+def _print_table(table: Table) -> None:
+    """Print a table whole: a run's id that is cut short is of no use."""
+    console = Console()
+    needed = console.measure(table, options=console.options.update(max_width=1000)).maximum
+    Console(width=max(console.width, needed)).print(table)
 
 
 def _print_json(value: Any) -> None:

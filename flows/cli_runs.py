@@ -25,6 +25,8 @@ from tasks.local_services import local_store
 AT_ONCE = 8
 LOST_AFTER_S = 3600.0
 """A run still marked as running so long after it should have ended is not running any more."""
+REPORT_WITHIN_S = 1800.0
+"""How long a report may take: two tries of 15 minutes."""
 CONDUCTED_WITHIN_S = 45.0
 """A lease that stands still for so long is kept by nobody; agents give up after 30 s."""
 
@@ -46,21 +48,19 @@ class StoredRun:
 
     @property
     def state(self) -> str:
-        """`running`, `reported`, `failed`, `stopped`, or `lost`: marked as running and is not."""
-        if self.record is None:
-            return "lost"
-        return "lost" if self._overdue() else self.record.state
-
-    def _overdue(self) -> bool:
+        """`running`, `reporting`, `reported`, `failed`, `stopped`, or `lost`: it ended untold."""
         record = self.record
-        if record is None or record.state != "running" or record.ended_us is not None:
-            return False
+        if record is None or record.state != "running":
+            return record.state if record else "lost"
+        if record.ended_us is not None:
+            reporting = time.time() - record.ended_us / 1e6 < REPORT_WITHIN_S
+            return "reporting" if reporting else "lost"
         since_us = record.attempts[-1].started_us if record.attempts else record.created_us
         try:
             planned_s = Scenario.model_validate(record.scenario).duration_s
         except ValidationError:
             planned_s = 0.0  # written by another version
-        return time.time() - since_us / 1e6 > planned_s + LOST_AFTER_S
+        return "lost" if time.time() - since_us / 1e6 > planned_s + LOST_AFTER_S else "running"
 
     def row(self) -> dict[str, Any]:
         """Return what a list shows of it; None where something is not known."""
@@ -163,7 +163,7 @@ def ended_beyond(runs: list[StoredRun], keep: int) -> list[StoredRun]:
 
     `runs` come newest first. One that is running counts for nothing and is never returned.
     """
-    ended = [run for run in runs if run.state != "running"]
+    ended = [run for run in runs if run.state not in ("running", "reporting")]
     return ended[keep:][::-1]
 
 
