@@ -16,6 +16,7 @@ from reports.figures import (
     run_figures,
     samples_of,
 )
+from reports.findings import find
 from reports.log import log_text
 from reports.objectives import judge_objectives
 from reports.page import render
@@ -123,6 +124,7 @@ def summarise(database: RunDatabase) -> Summary:
             "validity": validity,
             "validity_evidence": said,
             "validity_reasons": [entry.sentence for entry in said if entry.level != "note"],
+            "findings": find(database),
             "passed": verdict == "passed" and validity != "invalid",
         }
     )
