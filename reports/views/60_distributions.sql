@@ -11,7 +11,7 @@ FROM (
         sum(weight) AS count,
         count(*) AS samples,
         min(ms) AS min,
-        sum(ms * weight) / sum(weight) AS mean,
+        fsum(ms * weight) / sum(weight) AS mean,
         quantile_cont(ms, [0.5, 0.95, 0.99]) AS quantiles,
         max(ms) AS max
     FROM latencies
@@ -46,7 +46,7 @@ SELECT
     quantiles[1] AS p50, quantiles[2] AS p95, quantiles[3] AS p99, max
 FROM (
     SELECT
-        w.start, count(*)::DOUBLE AS count, min(ms) AS min, avg(ms) AS mean,
+        w.start, count(*)::DOUBLE AS count, min(ms) AS min, favg(ms) AS mean,
         quantile_cont(ms, [0.5, 0.95, 0.99]) AS quantiles, max(ms) AS max
     FROM generate_series(0, starts) AS w(start)
     JOIN samples s ON s.bin >= w.start AND s.bin < w.start + length_s

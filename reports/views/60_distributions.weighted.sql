@@ -37,7 +37,7 @@ SELECT
     sum(weight) AS count,
     count(*) AS samples,
     min(ms) AS min,
-    sum(ms * weight) / sum(weight) AS mean,
+    fsum(ms * weight) / sum(weight) AS mean,
     quantile_at(ms, next_ms, upto, 0.5 * (total - 1)) AS p50,
     quantile_at(ms, next_ms, upto, 0.95 * (total - 1)) AS p95,
     quantile_at(ms, next_ms, upto, 0.99 * (total - 1)) AS p99,
@@ -84,7 +84,7 @@ ranked AS (
 )
 SELECT
     from_s + start AS from_s, from_s + start + length_s AS to_s,
-    sum(weight) AS count, min(ms) AS min, sum(ms * weight) / sum(weight) AS mean,
+    sum(weight) AS count, min(ms) AS min, fsum(ms * weight) / sum(weight) AS mean,
     quantile_at(ms, next_ms, upto, 0.5 * (total - 1)) AS p50,
     quantile_at(ms, next_ms, upto, 0.95 * (total - 1)) AS p95,
     quantile_at(ms, next_ms, upto, 0.99 * (total - 1)) AS p99,
