@@ -141,11 +141,14 @@ def movements(signals: Signals, phase: PhaseSpan, stretch: Stretch) -> Moved:
     # Memory drifts in a long phase: what counts is what it was just before.
     before = [s for s in rest if stretch.from_s - 60 <= s.second < stretch.from_s]
     before = before if len(before) >= _LAST_SEEN_S else rest
+    just_before = [
+        s for s in before if s.second >= stretch.from_s - 10 and s.second < stretch.from_s
+    ]
     polls = signals.rows("relay_polls") if within else []
     return Moved(
         memory_before_mb=typical([s.relay_memory_mb for s in before]),
         memory_inside_mb=typical([s.relay_memory_mb for s in within]),
-        connections_before=typical([s.relay_connections for s in before]),
+        connections_before=typical([s.relay_connections for s in just_before]),
         connections_inside_min=min(
             (s.relay_connections for s in within if s.relay_connections is not None), default=None
         ),

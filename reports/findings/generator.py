@@ -183,7 +183,7 @@ def _skewed(signals: Signals) -> list[Finding]:
     for worker, rows in sorted(parts.items()):
         error = median(r["error_ms"] or 0.0 for r in rows)
         moved = median(r["offset_ms"] for r in rows[-2:]) - median(r["offset_ms"] for r in rows[:2])
-        apart = _apart(worker, typical, rows[0].get("skew_ms"), parts)
+        apart = _apart(worker, typical)
         size = max(abs(apart), abs(moved))
         if size < max(_SKEW_MS, _ERRORS * error):
             continue
@@ -216,24 +216,15 @@ def _skewed(signals: Signals) -> list[Finding]:
     return found
 
 
-def _apart(
-    worker: str,
-    offsets: dict[str, float],
-    skew_ms: float | None,
-    parts: dict[str, list[dict[str, float]]],
-) -> float:
+def _apart(worker: str, offsets: dict[str, float]) -> float:
     """Return how far a worker's clock is from the others'.
 
-    Of two, the one that is further from the orchestrator's instants is the one that is off.
+    With three or more, from the median of all, with which most agree. Of two, the one that is
+    further from the relay's clock is the one that is off.
     """
     others = [offset for name, offset in offsets.items() if name != worker]
     if not others:
         return 0.0
-    apart = offsets[worker] - median(others)
     if len(others) == 1:
-        other = next(name for name in offsets if name != worker)
-        theirs = parts[other][0].get("skew_ms")
-        if skew_ms is not None and theirs is not None and abs(skew_ms - theirs) > abs(apart) / 2:
-            return apart if abs(skew_ms) > abs(theirs) else 0.0
-        return apart if abs(offsets[worker]) >= abs(offsets[other]) else 0.0
-    return apart
+        return offsets[worker] - others[0] if abs(offsets[worker]) > abs(others[0]) else 0.0
+    return offsets[worker] - median(offsets.values())

@@ -8,9 +8,9 @@ from statistics import median
 
 from reports.findings.causes import LATE_MS, Explanation, busy_worker, explain, window_text
 from reports.findings.finding import Evidence, Finding, Severity
-from reports.findings.robust import Trend, rises_throughout, scaled_mad, theil_sen
+from reports.findings.robust import Trend, chance_of, rises_throughout, scaled_mad, theil_sen
 from reports.findings.signals import PhaseSpan, Signals
-from reports.findings.stretches import Stretch, merged
+from reports.findings.stretches import Stretch, crowded, merged
 from reports.findings.wording import ms_text, percent_text, times_text
 
 METRICS = ("delivery_ms", "acknowledgement_ms")
@@ -20,9 +20,13 @@ _WIDEST_S = 15
 _LEAST_WINDOWS = 20
 _LEAST_MAD = 0.06
 _MADS = 5.0
-_MEDIAN_RATIO = 1.5
-_TAIL_RATIO = 1.9
+_MEDIAN_RATIO = 1.6
+_SLOW_RATIO = 2.0
+_LEAST_SLOW = 4
+_SLOW_SHARE = 0.15
+_SLOW_CHANCE = 1e-7
 _RISE_MS = 10.0
+_ONE_SPIKE_S = 10
 _TREND_POINTS = 30
 _TREND_RATIO = 1.35
 _TREND_LOW_RATIO = 1.15
@@ -56,9 +60,10 @@ def latency_findings(signals: Signals) -> list[Finding]:
                 trends.append(trend_finding(signals, phase, metric, trend))
             line = trend.line if trend else None
             spikes += [(stretch, metric) for stretch in _hot(points, width_s, line)]
+            spikes += [(stretch, metric) for stretch in _slow(signals, phase, metric, line)]
         if trends:
             found.append(max(trends, key=lambda one: one[0])[1])
-        for stretch in merged((s for s, _ in spikes), gap_s=width_s + 2):
+        for stretch in merged((s for s, _ in spikes), gap_s=max(width_s + 2, _ONE_SPIKE_S)):
             finding = _spike(signals, phase, stretch, [m for s, m in spikes if s.overlaps(stretch)])
             if finding:
                 found.append(finding)
@@ -184,41 +189,63 @@ def _memory_change(signals: Signals, phase: PhaseSpan) -> float | None:
 
 
 def _hot(points: list[_Point], width_s: int, line: Trend | None) -> list[Stretch]:
-    """Return where a window's median or tail stands out of its phase.
+    """Return where the median of a window stands out of its phase.
 
-    A window of w seconds shows a median that moved when half of it has, and a tail that moved
-    when any of it has: so its outer seconds are given up, or kept.
+    A window of w seconds shows a median that moved when half of it has: so its outer seconds
+    are given up.
     """
-    found: list[Stretch] = []
-    for values, least_ratio, is_tail in (
-        ([point.p50 for point in points], _MEDIAN_RATIO, False),
-        ([point.p95 for point in points], _TAIL_RATIO, True),
-    ):
-        logs = [math.log(value) for value in values]
-        trend = [line.slope * (point.start_s + width_s / 2) for point in points] if line else None
-        flat = [a - b for a, b in zip(logs, trend, strict=True)] if trend else logs
-        middle = median(flat)
-        threshold = max(math.log(least_ratio), _MADS * max(scaled_mad(flat), _LEAST_MAD))
-        base = math.exp(median(logs))
-        hot = [
-            point.start_s
-            for point, value, residual in zip(points, values, flat, strict=True)
-            if residual - middle > threshold and value - base > _RISE_MS
-        ]
-        found += [
-            _seconds_of(run, width_s, is_tail=is_tail)
-            for run in merged((Stretch(t, t + 1) for t in hot), gap_s=width_s)
-        ]
-    return found
-
-
-def _seconds_of(run: Stretch, width_s: int, *, is_tail: bool) -> Stretch:
-    """Return the seconds that made windows hot which began from run.from_s to run.to_s - 1."""
-    first, last = run.from_s, run.to_s - 1
-    if is_tail and last - first >= width_s:
-        return Stretch(first + width_s - 1, last + 1)
+    logs = [math.log(point.p50) for point in points]
+    slope = line.slope if line else 0.0
+    flat = [a - slope * point.start_s for a, point in zip(logs, points, strict=True)]
+    middle = median(flat)
+    threshold = max(math.log(_MEDIAN_RATIO), _MADS * max(scaled_mad(flat), _LEAST_MAD))
+    usual_ms = math.exp(median(logs))
+    hot = [
+        Stretch(point.start_s, point.start_s + 1)
+        for point, residual in zip(points, flat, strict=True)
+        if residual - middle > threshold and point.p50 - usual_ms > _RISE_MS
+    ]
     half = width_s // 2
-    return Stretch(first + half, last + width_s - half)
+    return [
+        Stretch(run.from_s + half, run.to_s - 1 + width_s - half)
+        for run in merged(hot, gap_s=half)
+        if run.length_s >= max(2, half)
+    ]
+
+
+def _slow(signals: Signals, phase: PhaseSpan, metric: str, line: Trend | None) -> list[Stretch]:
+    """Return where far more edits than usual were slow: a tail that a median does not show.
+
+    Edits are counted, not deliveries: all observers of one slow edit see it slow.
+    """
+    rows = signals.rows(
+        "slow_edits",
+        metric=metric,
+        phase=phase.label,
+        ratio=_SLOW_RATIO,
+        slope=line.slope if line else 0.0,
+    )
+    edits = {row["second"]: float(row["edits"]) for row in rows}
+    slow = {row["second"]: float(row["slow"]) for row in rows}
+    # The usual share is that of the better nine tenths: what is looked for must not hide itself.
+    kept = sorted(rows, key=lambda row: row["slow"] / row["edits"])[: math.ceil(0.9 * len(rows))]
+    usual = sum(row["slow"] for row in kept) / sum(row["edits"] for row in kept)
+    usual = max(usual, sum(slow.values()) / sum(edits.values()) / 2)
+    rate = sum(edits.values()) / max(len(phase.seconds), 1)
+    found: list[Stretch] = []
+    for least in (_EDITS_A_WINDOW, 5 * _EDITS_A_WINDOW):
+        width_s = max(2, math.ceil(least / rate))
+
+        def is_crowded(count: float, first: int, width_s: int = width_s) -> bool:
+            whole = sum(edits.get(t, 0.0) for t in range(first, first + width_s))
+            return (
+                count >= _LEAST_SLOW
+                and count >= _SLOW_SHARE * whole
+                and chance_of(count, usual * whole) < _SLOW_CHANCE
+            )
+
+        found += crowded(slow, phase.seconds, width_s, is_crowded)
+    return found
 
 
 def _spike(
@@ -288,8 +315,8 @@ def _inside(
 def _cause_of_spike(
     signals: Signals, phase: PhaseSpan, stretch: Stretch, metric: str, rise_ms: float
 ) -> Explanation:
-    # A worker explains a rise only if it was late by a fair part of it.
-    late_ms = max(min(LATE_MS, rise_ms / 3), 20.0)
+    # A worker explains a rise only if it was late by half of it.
+    late_ms = max(min(LATE_MS, rise_ms / 2), 30.0)
     general = explain(signals, phase, stretch, generator_late_ms=late_ms)
     if general.cause == "generator":
         return general

@@ -26,8 +26,8 @@ _BURST_S = 5
 _BURST_DEVIATIONS = 6.0
 _LEAST_ERRORS = 5
 _ERROR_SHARE = 0.05
-_LEAST_DROPS = 3
-_DROP_SHARE = 0.02
+_LEAST_DROPS, _LEAST_DROP_SHARE = 3, 0.02
+_FEW_DROPS, _FEW_DROP_SHARE = 2, 0.1
 _TRIM_SHARE = 0.1
 _SAID_TYPES = 2
 
@@ -173,9 +173,9 @@ def _drops(signals: Signals, phase: PhaseSpan, seconds: list[Second]) -> list[Fi
 
     def is_many(drops: float, _first: int) -> bool:
         expected = usual * _BURST_S
-        return drops >= max(_LEAST_DROPS, _DROP_SHARE * opened) and drops >= (
-            expected + _BURST_DEVIATIONS * math.sqrt(expected + 0.1)
-        )
+        many = drops >= max(_LEAST_DROPS, _LEAST_DROP_SHARE * opened)
+        many = many or drops >= max(_FEW_DROPS, _FEW_DROP_SHARE * opened)
+        return many and drops >= expected + _BURST_DEVIATIONS * math.sqrt(expected + 0.1)
 
     found = []
     for stretch in crowded(dropped, phase.seconds, _BURST_S, is_many):

@@ -40,10 +40,10 @@ def _silences(signals: Signals) -> list[Finding]:
     )
     found = []
     for stretch in silent:
-        if stretch.length_s < _SILENT_S:
-            continue
         within = inside(list(signals.seconds.values()), stretch)
         failed = sum(s.polls_failed for s in within)
+        if failed < _SILENT_S:
+            continue
         completed, made = sum(s.completed for s in within), sum(s.made for s in within)
         busy = busy_worker(signals, stretch)
         cause: Cause = "relay"
@@ -71,7 +71,7 @@ def _silences(signals: Signals) -> list[Finding]:
                     "edits_made": float(made),
                 },
                 sentence=(
-                    f"The relay's /metrics failed {count_text(failed, 'time')} in a row "
+                    f"The relay's /metrics failed {count_text(failed, 'time')} "
                     f"{window_text(signals, stretch)} ({_poll_error(signals, stretch)}), {why}."
                 ),
                 cause=cause,
@@ -95,8 +95,9 @@ def _restarts(signals: Signals) -> list[Finding]:
         if not is_restart(row):
             continue
         at_s = row["at_s"]
-        began_s = at_s - row["uptime_s"] if row["uptime_s"] is not None else row["at_before_s"]
-        stretch = Stretch(max(min(began_s, at_s - 1), 0.0), at_s)
+        # It ended after its last answer, and its successor began before its first.
+        before_s = row["at_before_s"] if row["at_before_s"] is not None else at_s - 1
+        stretch = Stretch(max(before_s, 0.0), at_s)
         near = [s for t, s in signals.seconds.items() if stretch.from_s - 5 <= t <= at_s + 5]
         drops = sum(s.drops for s in near)
         evidence: Evidence = {"connections_dropped": float(drops)}

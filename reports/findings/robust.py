@@ -81,3 +81,15 @@ def rises_throughout(values: Sequence[float], *, least_share: float) -> bool:
     last = median(values[len(values) - third :])
     whole = last - first
     return whole > 0 and min(middle - first, last - middle) >= least_share * whole
+
+
+def chance_of(count: float, expected: float) -> float:
+    """Return the chance of so many or more where `expected` come independently (Poisson).
+
+    It is Chernoff's bound, which is never too small: exp(k - m - k ln(k / m)) for k above m.
+    """
+    if count <= expected:
+        return 1.0
+    if expected <= 0:
+        return 0.0
+    return math.exp(count - expected - count * math.log(count / expected))

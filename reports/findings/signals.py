@@ -137,6 +137,7 @@ def read_signals(database: RunDatabase) -> Signals:
         if row["from_s"] is not None and row["to_s"] is not None and row["to_s"] > row["from_s"]
     )
     connection.execute(sql_text("latency_cells"))
+    connection.execute(sql_text("edit_latencies"))
     seconds = {row["second"]: Second(**row) for row in _rows(connection, "seconds", {})}
     workers: dict[str, dict[int, WorkerSecond]] = {}
     for row in _rows(connection, "worker_seconds", {}):

@@ -11,44 +11,55 @@ from reports.findings.stretches import Stretch
 from reports.findings.wording import ms_text, times_text
 
 _BLOCKS = 8
-_LEAST_SAMPLES = 8
+_LEAST_EDITS = 5
 _RATIO = 1.4
 _BLOCK_RATIO = 1.2
-_BLOCK_SHARE = 0.75
+_BLOCK_SHARE = 0.8
 _RISE_MS = 8.0
-_LEAST_BLOCKS = 4
+_LEAST_BLOCKS = 6
 _NAMES = {"delivery_ms": "delivery", "acknowledgement_ms": "acknowledgement"}
-Blocks = dict[int, tuple[float, float]]
+Blocks = dict[int, float]
 
 
 def unlike_findings(signals: Signals) -> list[Finding]:
     """Return the workers that were slower than the others in most parts of a phase."""
-    found: list[Finding] = []
+    by_worker: dict[str, list[Finding]] = {}
     for phase in signals.phases:
         by_metric: dict[str, dict[str, Blocks]] = {}
         for row in signals.rows("latency_by_worker", phase=phase.label, blocks=_BLOCKS):
-            if row["count"] >= _LEAST_SAMPLES:
+            if row["count"] >= _LEAST_EDITS:
                 workers = by_metric.setdefault(row["metric"], {})
-                workers.setdefault(row["worker"], {})[row["block"]] = (row["p50"], row["p95"])
+                workers.setdefault(row["worker"], {})[row["block"]] = row["p50"]
         best: dict[str, tuple[float, Finding]] = {}
         for metric, workers in by_metric.items():
             for worker in workers:
                 compared = _compare(signals, phase, metric, worker, workers)
                 if compared and compared[0] > best.get(worker, (0.0,))[0]:
                     best[worker] = compared
-        found += [finding for _, finding in best.values()]
-    return found
+        for worker, (_, finding) in best.items():
+            by_worker.setdefault(worker, []).append(finding)
+    return [_joined(findings) for findings in by_worker.values()]
+
+
+def _joined(findings: list[Finding]) -> Finding:
+    """Return one finding for a worker: its longest phase's, over all phases in which it was so."""
+    longest = max(findings, key=lambda one: one.ended_us - one.started_us)
+    return longest.model_copy(
+        update={
+            "started_us": min(one.started_us for one in findings),
+            "ended_us": max(one.ended_us for one in findings),
+            "evidence": longest.evidence | {"phases": float(len(findings))},
+        }
+    )
 
 
 def _compare(
     signals: Signals, phase: PhaseSpan, metric: str, worker: str, workers: dict[str, Blocks]
 ) -> tuple[float, Finding] | None:
     pairs: list[tuple[float, float]] = []
-    for block, (p50, _) in workers[worker].items():
+    for block, p50 in workers[worker].items():
         others = [
-            blocks[block][0]
-            for name, blocks in workers.items()
-            if name != worker and block in blocks
+            blocks[block] for name, blocks in workers.items() if name != worker and block in blocks
         ]
         if others:
             pairs.append((p50, median(others)))
