@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
     PlainSerializer,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -33,7 +35,30 @@ SOCKETS_PER_CONTEXT = 200
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _true_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        if (
+            isinstance(value, bool)
+            and cls.model_fields[str(info.field_name)].annotation is not bool
+        ):
+            raise ValueError("true and false stand for nothing here")
+        return value
+
+
+def _readable(objectives: tuple[str, ...]) -> tuple[str, ...]:
+    for text in objectives:
+        try:
+            parse_objective(text)
+        except ScenarioError as error:
+            raise ValueError(error.message) from None
+    return objectives
+
+
+Objectives = Annotated[tuple[str, ...], AfterValidator(_readable)]
+MOST_CONNECTIONS = 100_000
 
 
 _NOT_WITH_JOURNEY = (
@@ -57,16 +82,18 @@ class Phase(_Strict):
     name: Name
     kind: PhaseKind
     duration_s: Duration = Field(alias="duration", gt=0)
-    connections: int | None = Field(default=None, ge=0)
+    connections: int | None = Field(default=None, ge=0, le=MOST_CONNECTIONS)
     edits_per_minute: float = Field(default=0, ge=0)
     edits_per_minute_start: float | None = Field(default=None, ge=0)
-    objectives: tuple[str, ...] = ()
+    objectives: Objectives = ()
     drop_share: float = Field(default=1.0, gt=0, le=1, description="storm: the share that drops")
     step_connections: int = Field(default=0, ge=0, description="stress: connections added a step")
     step_edits_per_minute: float = Field(default=0, ge=0, description="stress: edits added a step")
-    max_connections: int | None = Field(default=None, ge=1, description="stress: go no further")
+    max_connections: int | None = Field(
+        default=None, ge=1, le=MOST_CONNECTIONS, description="stress: go no further"
+    )
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(populate_by_name=True)
 
 
 class FleetSpec(_Strict):
@@ -88,6 +115,12 @@ class FleetSpec(_Strict):
     )
     instance_types: tuple[str, ...] = Field(default=("c5.xlarge",), min_length=1)
     region: str = "eu-north-1"
+    image: str = Field(default="", description="ec2: AMI; else Ubuntu 24.04 of the region")
+    subnets: tuple[str, ...] = Field(default=(), description="ec2: else the default VPC's")
+    security_group: str = Field(default="", description="ec2: an existing one in stead of ours")
+    instance_profile: str = Field(default="", description="ec2: its name; gives S3 to workers")
+    ssh_cidr: str = Field(default="", description="ec2: who may reach port 22; else this machine")
+    ssh_from_anywhere: bool = Field(default=False, description="ec2: allow a ssh_cidr of /0")
     spot: bool = True
     on_demand_fallback: bool = True
     min_healthy: float = Field(default=0.9, gt=0, le=1)
@@ -114,7 +147,7 @@ class Scenario(_Strict):
 
     name: Name
     description: str = ""
-    connections: int = Field(ge=0, le=100_000)
+    connections: int = Field(ge=0, le=MOST_CONNECTIONS)
     connections_per_document: int = Field(default=0, ge=0, description="0: all on one document")
     isolation: Isolation = "shared"
     connections_per_page: int = Field(default=100, ge=1, le=SOCKETS_PER_CONTEXT)
@@ -139,7 +172,7 @@ class Scenario(_Strict):
         default=(), description="relays beyond loopback that this scenario may load"
     )
     own_relay: bool = Field(default=False, description="start a local relay if none is given")
-    objectives: tuple[str, ...] = ()
+    objectives: Objectives = ()
     fleet: FleetSpec = FleetSpec()
     phases: tuple[Phase, ...] = Field(min_length=1)
     max_usd_per_hour: float | None = Field(default=None, ge=0)
@@ -157,19 +190,16 @@ class Scenario(_Strict):
         return value
 
     @model_validator(mode="after")
-    def _objectives_can_be_read(self) -> Self:
+    def _parts_fit_together(self) -> Self:
         names = [phase.name for phase in self.phases]
         if len(set(names)) < len(names):
             raise ValueError(f"two phases have one name: {', '.join(sorted(names))}")
-        try:
-            for objective in self.parsed_objectives:
-                if objective.phase is not None and objective.phase not in names:
-                    raise ValueError(
-                        f"the objective {objective.text!r} names the phase {objective.phase!r}; "
-                        f"there is {', '.join(names)}"
-                    )
-        except ScenarioError as error:
-            raise ValueError(error.message) from None
+        for objective in self.parsed_objectives:
+            if objective.phase is not None and objective.phase not in names:
+                raise ValueError(
+                    f"the objective {objective.text!r} names the phase {objective.phase!r}; "
+                    f"there is {', '.join(names)}"
+                )
         if self.journey and self.isolation != "context":
             raise ValueError('a journey drives a page of its own: isolation must be "context"')
         without = [

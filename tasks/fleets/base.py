@@ -49,4 +49,8 @@ def fleet_of(kind: str) -> Fleet:
         from tasks.fleets.ssh import SshFleet  # noqa: PLC0415 - likewise
 
         return SshFleet()
-    raise UsageError(f"There is no fleet called {kind!r}.", hint="Choose local or ssh.")
+    if kind == "ec2":
+        from tasks.fleets.ec2 import Ec2Fleet  # noqa: PLC0415 - likewise
+
+        return Ec2Fleet()
+    raise UsageError(f"There is no fleet called {kind!r}.", hint="Choose local, ssh or ec2.")

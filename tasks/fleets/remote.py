@@ -58,8 +58,8 @@ class Host:
 class Access:
     """How to log in, and which host keys are right.
 
-    `host_keys` maps `address` or `address:port` to a key's SHA256 fingerprint, which then is the
-    only key that counts for that host; else `known_hosts` is asked (None: the user's own file).
+    `host_keys` maps `address`, `address:port` or `*` to a key's SHA256 fingerprint, which then is
+    the only key that counts for that host; else `known_hosts` is asked (None: the user's own file).
     Without `key_file` the agent and the user's usual keys are tried.
     """
 
@@ -81,7 +81,7 @@ class Access:
     def fingerprint_of(self, host: Host) -> str | None:
         """Return the fingerprint that is pinned for a host, if one is."""
         by_port = self.host_keys.get(f"{host.address}:{host.port}")
-        return by_port or self.host_keys.get(host.address)
+        return by_port or self.host_keys.get(host.address) or self.host_keys.get("*")
 
 
 class RemoteCommandError(FleetError):

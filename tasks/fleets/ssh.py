@@ -120,7 +120,7 @@ class SshFleet:
 
     async def _deploy(self, context: RunContext, worker: Worker, host: Host) -> None:
         payload = await self._shared_payload(context)
-        remote = self._remotes[worker.name] = await connect(host, self.access(context))
+        remote = self._remotes[worker.name] = await self._connect(context, host)
         _mark(context, worker.name).parent.mkdir(parents=True, exist_ok=True)
         _mark(context, worker.name).write_text(str(host), encoding="utf-8")
         place = await deployment.install(
@@ -133,6 +133,9 @@ class SshFleet:
         config = await self.agent_config(context, worker)
         await deployment.start(remote, place, config)
         self._places[worker.name] = place
+
+    async def _connect(self, context: RunContext, host: Host) -> Remote:
+        return await connect(host, self.access(context))
 
     async def _shared_payload(self, context: RunContext) -> Payload:
         """Return what is copied to each host; it is built once."""
@@ -150,7 +153,7 @@ class SshFleet:
 
     async def _release(self, context: RunContext, name: str, host: Host) -> str:
         """Give one host back; return what hinders it."""
-        if not _was_touched(context, name):
+        if not self._touched(context, name):
             return ""
         try:
             async with await connect(host, self.access(context)) as remote:
@@ -167,6 +170,9 @@ class SshFleet:
         for mark in context.folder.glob(f"attempt-*/{name}/host"):
             mark.rename(mark.with_name("host-released"))
         return ""
+
+    def _touched(self, context: RunContext, name: str) -> bool:
+        return _was_touched(context, name)
 
     async def _bring_home(self, context: RunContext, remote: Remote, folder: str) -> None:
         """Fetch a spool that its agent could not ship, and ship it from here."""

@@ -1,0 +1,164 @@
+"""Workers on machines that are rented from EC2 for one attempt, deployed to as over SSH."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from pathlib import Path
+
+from run_store.agent_config import AgentConfig
+from run_store.errors import FleetError, RelayLoadError
+from tasks.fleets.base import Worker
+from tasks.fleets.ec2_launch import Keys, Order, addresses, make_keys, rent
+from tasks.fleets.ec2_ledger import Ledger
+from tasks.fleets.ec2_resources import Resource, ec2_client, find_resources, remove_resources
+from tasks.fleets.remote import Access, Host, Remote, connect
+from tasks.fleets.ssh import SshFleet
+from tasks.observation import current_observer
+from tasks.run_context import RunContext
+
+log = logging.getLogger(__name__)
+
+AROUND_S = 30 * 60.0
+"""How much longer than its phases a machine may live: set-up, settling, teardown."""
+RUNNING_WITHIN_S = 180.0
+SSH_WITHIN_S = 240.0
+STOP_WITHIN_S = 100.0
+GONE_WITHIN_S = 300.0
+LOOK_EVERY_S = 2.0
+EMPTY_LOOKS = 2
+"""What was just made may not be listed yet, so one empty look proves nothing."""
+
+
+class Ec2Fleet(SshFleet):
+    """Spot machines, and on-demand ones for what spot cannot give."""
+
+    async def acquire(self, context: RunContext) -> list[Worker]:
+        """Rent the scenario's workers; FleetError if none come, and then nothing is left."""
+        self._check_store(context)
+        try:
+            found = await asyncio.to_thread(self._rent, context)
+        except BaseException:
+            await self.release(context)
+            raise
+        workers = []
+        for name, (instance, address) in zip(context.workers, found.items(), strict=False):
+            host = Host(address)
+            workers.append(Worker(name=name, where=str(host), details={"instance": instance}))
+        missing = context.workers[len(workers) :]
+        if missing:
+            current_observer().warn(f"EC2 gave {len(workers)} of {len(context.workers)} machines")
+        if len(workers) < len(context.workers) * context.scenario.fleet.min_healthy:
+            await self.release(context)
+            raise FleetError(
+                f"Only {len(workers)} of {len(context.workers)} machines came up.",
+                hint="Name more instance types, or lower fleet.min_healthy.",
+            )
+        return workers
+
+    def access(self, context: RunContext) -> Access:
+        """Return the run's own login; each machine has the host key that it was given."""
+        folder = _keys_folder(context)
+        keys = make_keys(folder)
+        return Access(key_file=keys.user_key, host_keys={"*": keys.fingerprint})
+
+    async def agent_config(self, context: RunContext, worker: Worker) -> AgentConfig:
+        """Return what the agent is told: it may power its machine off, and has a time limit."""
+        config = await super().agent_config(context, worker)
+        lives_s = context.scenario.duration_s + AROUND_S
+        return config.model_copy(update={"power_off": True, "lives_at_most_s": lives_s})
+
+    async def release(self, context: RunContext) -> list[str]:
+        """Stop the agents, bring their samples home, and remove all that the run has in EC2."""
+        for name in list(self._remotes):
+            await self._forget(name)
+        client = await asyncio.to_thread(ec2_client, context.scenario.fleet.region)
+        await self._stop_agents(context)
+        deadline, empty = time.monotonic() + GONE_WITHIN_S, 0
+        while True:
+            left, recorded = await asyncio.to_thread(self._present, context)
+            refused = await asyncio.to_thread(
+                remove_resources, client, [*left, *(one for one in recorded if one not in left)]
+            )
+            empty = empty + 1 if not left and not refused else 0
+            if empty >= EMPTY_LOOKS:
+                return []
+            if time.monotonic() > deadline:
+                return [str(one) for one in left or refused]
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    async def _connect(self, context: RunContext, host: Host) -> Remote:
+        """Log in as soon as the machine has booted with the host key that it was given.
+
+        Until then a machine may refuse, or show a key of its own, which is never accepted.
+        """
+        deadline = time.monotonic() + SSH_WITHIN_S
+        while True:
+            try:
+                return await connect(host, self.access(context))
+            except FleetError:
+                if time.monotonic() > deadline:
+                    raise
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    def _rent(self, context: RunContext) -> dict[str, str]:
+        client = ec2_client(context.scenario.fleet.region)
+        order = Order(
+            run_id=context.run_id,
+            attempt=context.attempt,
+            workers=len(context.workers),
+            expires_at=time.time() + context.scenario.duration_s + AROUND_S,
+            fleet=context.scenario.fleet,
+        )
+        keys: Keys = make_keys(_keys_folder(context))
+        instances = rent(client, order, keys, self._ledger(context))
+        return addresses(client, instances, within_s=RUNNING_WITHIN_S)
+
+    def _ledger(self, context: RunContext) -> Ledger:
+        region = context.scenario.fleet.region
+        return Ledger(context.store(), context.run_id, context.attempt, region)
+
+    def _present(self, context: RunContext) -> tuple[list[Resource], list[Resource]]:
+        """Return what carries the run's tags, and what its records name (it may be gone)."""
+        client = ec2_client(context.scenario.fleet.region)
+        found = find_resources(client, context.run_id)
+        try:
+            recorded = self._ledger(context).resources()
+        except RelayLoadError as error:
+            log.warning("the records of what was rented cannot be read: %s", error)
+            recorded = []
+        known = {one.id for one in found}
+        return found, [one for one in recorded if one.id not in known]
+
+    async def _stop_agents(self, context: RunContext) -> None:
+        """Stop the agents in order while their machines are there; silent machines just go."""
+        if not (_keys_folder(context) / "user_key").exists():
+            return  # released by another machine, which cannot log in
+        client = await asyncio.to_thread(ec2_client, context.scenario.fleet.region)
+        found = await asyncio.to_thread(find_resources, client, context.run_id)
+        ids = [one.id for one in found if one.kind == "instance"]
+        if not ids:
+            return
+        hosts = await asyncio.to_thread(addresses, client, ids, within_s=0)
+        try:
+            async with asyncio.timeout(STOP_WITHIN_S):
+                await asyncio.gather(
+                    *(self._release(context, name, Host(at)) for name, at in hosts.items())
+                )
+        except TimeoutError:
+            current_observer().warn("not every machine let its agent be stopped; they go now")
+
+    def _touched(self, context: RunContext, name: str) -> bool:  # noqa: ARG002 - the base's
+        return True
+
+    def _check_store(self, context: RunContext) -> None:
+        if context.address.endpoint_url is None and not context.scenario.fleet.instance_profile:
+            raise FleetError(
+                "The workers have no way to the bucket: they are never given your own keys.",
+                hint="Name an instance profile that may use it: fleet.instance_profile.",
+            )
+
+
+def _keys_folder(context: RunContext) -> Path:
+    return context.folder / f"attempt-{context.attempt}" / "ec2"
