@@ -8,11 +8,25 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from run_store.errors import ScenarioError
 from scenarios.model import Scenario
 
 FOLDER = Path(__file__).parent
+_REASONS = {
+    "extra_forbidden": "no such key",
+    "missing": "must be given",
+    "too_short": "there must be one at least",
+    "tuple_type": "should be a list, or tables with names",
+    "model_type": "should be a table",
+    "string_pattern_mismatch": "should be at most 40 lower-case letters, digits and hyphens",
+    "int_parsing": "should be a whole number",
+    "int_from_float": "should be a whole number",
+    "float_parsing": "should be a number",
+    "finite_number": "should be a finite number",
+}
+"""What pydantic's types of errors mean to whoever writes a scenario."""
 
 
 def scenario_names() -> list[str]:
@@ -118,16 +132,22 @@ def _validated(table: dict[str, Any], *, where: str) -> Scenario:
     try:
         return Scenario.model_validate(table)
     except ValidationError as error:
-        lines = [
-            _explain(table, entry["loc"], entry["msg"], entry.get("input"))
-            for entry in error.errors()
-        ]
+        lines = [_explain(table, entry) for entry in _telling(error.errors())]
         raise ScenarioError(f"{where} is not valid:\n" + "\n".join(lines)) from None
 
 
-def _explain(table: dict[str, Any], loc: tuple[int | str, ...], reason: str, given: Any) -> str:
+def _telling(errors: list[ErrorDetails]) -> list[ErrorDetails]:
+    """Return the errors without those that only follow from others.
+
+    A phase that is not valid is left out by pydantic, which then says that there is none.
+    """
+    within = any(len(entry["loc"]) > 1 and entry["loc"][0] == "phases" for entry in errors)
+    return [entry for entry in errors if not (within and entry["loc"] == ("phases",))]
+
+
+def _explain(table: dict[str, Any], error: ErrorDetails) -> str:
     """Return `key: reason`, with a phase's number turned back into its name."""
-    keys = list(loc)
+    keys = list(error["loc"])
     phases = table.get("phases")
     if (
         len(keys) > 1
@@ -136,13 +156,9 @@ def _explain(table: dict[str, Any], loc: tuple[int | str, ...], reason: str, giv
         and isinstance(phases, dict)
     ):
         keys[1] = list(phases)[keys[1]]
-    reason = reason.removeprefix("Value error, ")
-    reason = {
-        "Extra inputs are not permitted": "no such key",
-        "Field required": "must be given",
-    }.get(reason, reason)
-    shown = (
-        "" if given is None or isinstance(given, dict | list | tuple) else f" (given: {given!r})"
-    )
-    key = ".".join(map(str, keys))
-    return f"  {key or 'scenario'}: {reason}{shown}"
+    reason = _REASONS.get(error["type"]) or error["msg"].removeprefix("Value error, ")
+    reason = reason.replace("Input should be", "should be").replace(" a valid ", " a ")
+    given = error["input"]
+    told = given is None or isinstance(given, dict | list | tuple) or repr(given) in reason
+    shown = "" if told else f" (given: {given!r})"
+    return f"  {'.'.join(map(str, keys)) or 'scenario'}: {reason}{shown}"
