@@ -6,6 +6,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from itertools import repeat
 from pathlib import Path
 
 import psutil
@@ -195,7 +196,7 @@ def test_cpu_is_that_of_the_time_between_two_samples() -> None:
             before = psutil.Process(child.pid).cpu_times()
             began = time.monotonic()
             stop = threading.Event()
-            own = threading.Thread(target=lambda: [None for _ in iter(stop.is_set, True)])
+            own = threading.Thread(target=lambda: all(not stop.is_set() for _ in repeat(0)))
             own.start()
             time.sleep(0.6)
             first.submit(sampler.sample).result()
