@@ -14,6 +14,7 @@ from prefect.runtime import flow_run
 
 from flows.interrupts import Interrupts
 from flows.live import shown
+from flows.own_server import guard_own_server
 from reports.summary import Summary
 from run_store.errors import InterruptedRunError, InvalidRunError, ObjectivesMissedError
 from tasks.deploy import deploy
@@ -25,6 +26,7 @@ from tasks.report import make_report, report
 from tasks.teardown import give_back, teardown
 
 log = logging.getLogger(__name__)
+guard_own_server()
 
 
 async def release_run(flow: Flow[..., Any], flow_run: FlowRun, state: State) -> None:  # noqa: ARG001

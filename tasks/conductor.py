@@ -101,8 +101,7 @@ class Conductor:
             starts_at_us=self._soon_us(),
             polls_relay=self.context.has_metrics,
         )
-        await self._issue(order, as_phase=False)
-        await self._until_done(order)
+        await self._until_done(await self._issue(order, as_phase=False))
 
     def is_due(self, index: int) -> bool:
         """Say whether a phase is to be carried out: all are, until the load is ending."""
@@ -130,7 +129,7 @@ class Conductor:
                 starts_at_us=self._soon_us(),
                 polls_relay=self.context.has_metrics,
             )
-            await self._issue(order)
+            order = await self._issue(order)
         label = self._label(order)
         self.roll.phase = label
         current_observer().phase_began(order, label)
@@ -156,13 +155,18 @@ class Conductor:
             await asyncio.sleep(LOOK_EVERY_S / 4)
         log.warning("not every worker said that it stopped within %g s", STOP_WITHIN_S)
 
-    async def _issue(self, order: Order, *, as_phase: bool = True) -> None:
+    async def _issue(self, order: Order, *, as_phase: bool = True) -> Order:
         key = self.context.layout.order(order.attempt, order.number)
-        await asyncio.to_thread(self._store.put_message, key, order)
+        # A try before this one may have reached the bucket though its answer did not reach us.
+        there = await asyncio.to_thread(self._store.get_message, key, Order)
+        if there is None:
+            await asyncio.to_thread(self._store.put_message, key, order)
+        order = there or order
         if order.phase is not None and as_phase:
             self._issued[order.phase.index] = order
         self._before[order.number] = self.progress
         self.progress = await asyncio.to_thread(self.progress.after, order, self._plan)
+        return order
 
     async def _until_done(self, order: Order) -> None:
         """Wait until every live worker has done an order, or none is left."""

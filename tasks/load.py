@@ -2,19 +2,39 @@
 
 from __future__ import annotations
 
-from prefect import task
+from typing import Any
+
+from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
 from prefect.logging import get_run_logger
 
+from run_store.errors import StoreError
 from run_store.messages import PhaseRecord
+from tasks.artifacts import phase_bar
 from tasks.conductor import Conductor
 from tasks.observation import current_observer
 
 
-@task(name="load", task_run_name="{name}", cache_policy=NO_CACHE, persist_result=False)
-async def load_phase(conductor: Conductor, index: int, name: str) -> PhaseRecord:  # noqa: ARG001
+def store_was_away(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
+    """Say whether a task run that failed may be tried again: an order in force stays in force."""
+    return isinstance(state.data, StoreError)
+
+
+@task(
+    name="load",
+    task_run_name="{name}",
+    cache_policy=NO_CACHE,
+    persist_result=False,
+    # With the store's own patience this bridges a quarter of an hour.
+    retries=30,
+    retry_delay_seconds=5,
+    retry_condition_fn=store_was_away,
+)
+async def load_phase(conductor: Conductor, index: int, name: str) -> PhaseRecord:
     """Carry out one phase; the task run bears its name."""
-    record = await conductor.run_phase(index)
+    async with phase_bar(conductor.context.run_id, name, lambda: conductor.share_done):
+        record = await conductor.run_phase(index)
     get_run_logger().info(
         "%s: %d edits planned, %d workers lost%s",
         record.label,

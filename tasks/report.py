@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 
 from prefect import task
-from prefect.artifacts import acreate_markdown_artifact, acreate_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
 from reports.build import build_report
 from reports.summary import Summary
+from tasks.artifacts import show_summary
 from tasks.observation import current_observer
 from tasks.run_context import RunContext
 
@@ -28,22 +28,5 @@ async def report(context: RunContext) -> Summary:
     current_observer().step("report", "figures are computed from all samples")
     summary = await make_report(context)
     get_run_logger().info("%s, %s: %s", summary.verdict, summary.validity, context.folder)
-    await _show(context, summary)
+    await show_summary(context, summary)
     return summary
-
-
-async def _show(context: RunContext, summary: Summary) -> None:
-    rows = [
-        {"objective": row.text, "wanted": row.wanted, "got": row.got, "met": row.met}
-        for row in summary.objectives
-    ]
-    await acreate_table_artifact(rows, key="objectives", description=f"Run {context.run_id}")
-    page = (context.folder / "report.html").resolve()
-    reasons = "\n".join(f"- {reason}" for reason in summary.validity_reasons)
-    await acreate_markdown_artifact(
-        f"# {summary.verdict} ({summary.validity})\n\n{reasons}\n\n"
-        f"Report: [{page}]({page.as_uri()}), and in the store under "
-        f"`{context.address.url}/{context.layout.report()}`\n",
-        key="report",
-        description=f"Run {context.run_id}",
-    )
