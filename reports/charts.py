@@ -184,7 +184,7 @@ def _connections(axis: _Axis, database: RunDatabase) -> Chart:
             Series("target", "wanted", table["target"]),
             Series("open", "good", table["open"]),
             Series("healthy", "fine", table["healthy"]),
-            Series("the relay's own count", "relay", table["relay"]),
+            Series("the relay's own count", "own", table["relay"]),
         ),
     )
 
@@ -218,9 +218,9 @@ def _latency(key: str, title: str, look_for: str, table: dict[str, Values], poin
         unit="ms",
         look_for=look_for + pooled,
         series=(
-            Series("p50", "p50", table["p50"]),
-            Series("p95", "p95", table["p95"]),
             Series("p99", "p99", table["p99"]),
+            Series("p95", "p95", table["p95"]),
+            Series("p50", "p50", table["p50"]),
         ),
         has_log=True,
         empty=f"Nothing was measured: there is no {title.lower()} in the run's samples.",

@@ -37,12 +37,15 @@ def headline_of(summary: Summary) -> Headline:
             Badge("Invalid", "bad", "there is nothing to believe"),
             _without_samples(summary),
         )
+    judged = [row for row in summary.objectives if row.counts]
+    met = sum(row.met is True for row in judged)
+    kept = f"{met} of {wording.plural(len(judged), 'objective')} met" if judged else "no objectives"
     if summary.running:
-        verdict = Badge("Running", "fair", f"so far: {summary.verdict}")
+        verdict = Badge("Running", "fair", f"so far {kept}")
     elif summary.verdict == "passed":
-        verdict = Badge("Passed", "good" if summary.validity != "invalid" else "fair", "the relay")
+        verdict = Badge("Passed", "good" if summary.validity != "invalid" else "fair", kept)
     else:
-        verdict = Badge("Failed", "bad", "the relay")
+        verdict = Badge("Failed", "bad", kept)
     tones: dict[str, Tone] = {"valid": "good", "degraded": "fair", "invalid": "bad"}
     about = {
         "valid": "the figures can be believed",

@@ -14,15 +14,17 @@ function colour(name, alpha = 1) {
   return `rgba(${r}, ${g}, ${b}, ${alpha})`
 }
 const ROLES = {
-  wanted: { colour: 'c-grey', dash: [6, 4], width: 1.5 },
+  // What was planned is a broad pale line, so that what lies on it hides nothing.
+  wanted: { colour: 'c-grey', width: 6, alpha: 0.38 },
   good: { colour: 'c-blue' },
   fine: { colour: 'c-sky', dash: [2, 3] },
   bad: { colour: 'c-vermillion' },
   late: { colour: 'c-purple' },
   relay: { colour: 'c-green' },
-  p50: { colour: 'c-sky' },
-  p95: { colour: 'c-blue', width: 1.75 },
-  p99: { colour: 'c-vermillion' },
+  own: { colour: 'c-green', dash: [7, 5] },
+  p50: { colour: 'c-green' },
+  p95: { colour: 'c-blue' },
+  p99: { colour: 'c-vermillion', width: 1 },
 }
 const KINDS = ['c-blue', 'c-vermillion', 'c-green', 'c-purple', 'c-amber', 'c-sky', 'c-brown', 'c-navy', 'c-olive', 'c-grey']
 function look(role) {
@@ -87,14 +89,17 @@ function drawBackground(u) {
     const left = u.valToPos(finding.from_s, 'x', true)
     const width = Math.max(u.valToPos(finding.to_s, 'x', true) - left, 2 * ratio)
     const name = finding.severity === 'note' ? 'c-grey' : finding.severity === 'warning' ? 'c-amber' : 'c-vermillion'
-    ctx.fillStyle = colour(name, 0.16)
-    ctx.fillRect(left, bbox.top, width, bbox.height)
+    // One that takes in most of the view would only darken everything.
+    if (width < bbox.width * 0.4) {
+      ctx.fillStyle = colour(name, 0.16)
+      ctx.fillRect(left, bbox.top, width, bbox.height)
+    }
     ctx.fillStyle = colour(name)
     ctx.fillRect(left, bbox.top, Math.max(width, 2 * ratio), 2 * ratio)
   }
   ctx.restore()
 }
-// Numbers of findings stand above their windows, where they do not run into each other.
+// Numbers of findings stand where their windows begin, one below another if they are close.
 function drawPins(u) {
   const { ctx, bbox } = u
   const ratio = devicePixelRatio
@@ -102,20 +107,26 @@ function drawPins(u) {
   ctx.font = `600 ${Math.round(10 * ratio)}px system-ui, sans-serif`
   ctx.textAlign = 'center'
   ctx.textBaseline = 'middle'
-  let free = -Infinity
-  for (const finding of [...data.findings].sort((a, b) => a.from_s - b.from_s)) {
-    const middle = (u.valToPos(finding.from_s, 'x', true) + u.valToPos(finding.to_s, 'x', true)) / 2
-    if (middle < bbox.left || middle > bbox.left + bbox.width || middle < free) continue
-    free = middle + 15 * ratio
+  const rows = []
+  for (const finding of data.findings) {
+    const left = u.valToPos(finding.from_s, 'x', true)
+    const right = u.valToPos(finding.to_s, 'x', true)
+    if (right < bbox.left || left > bbox.left + bbox.width) continue
+    const middle = Math.max(left, bbox.left) + 8 * ratio
+    let row = rows.findIndex((taken) => middle - taken > 17 * ratio)
+    if (row < 0) row = rows.length
+    if (row > 2) continue
+    rows[row] = middle
+    const height = bbox.top + (11 + 17 * row) * ratio
     ctx.fillStyle = colour('raised')
     ctx.strokeStyle = colour(finding.severity === 'note' ? 'c-grey' : finding.severity === 'warning' ? 'c-amber' : 'c-vermillion')
     ctx.lineWidth = 1.2 * ratio
     ctx.beginPath()
-    ctx.arc(middle, bbox.top + 11 * ratio, 7 * ratio, 0, 2 * Math.PI)
+    ctx.arc(middle, height, 7 * ratio, 0, 2 * Math.PI)
     ctx.fill()
     ctx.stroke()
     ctx.fillStyle = colour('ink')
-    ctx.fillText(String(finding.number), middle, bbox.top + 11.5 * ratio)
+    ctx.fillText(String(finding.number), middle, height + 0.5 * ratio)
   }
   ctx.restore()
 }
@@ -169,7 +180,7 @@ function timed(element, extra) {
   return {
     width: width(element),
     height: extra.tall ? 300 : height(),
-    padding: [20, 10, 0, 0],
+    padding: [20, 30, 0, 0],
     legend: { live: true },
     ...extra.options,
     cursor: {
@@ -236,7 +247,7 @@ function drawChart(chart, log) {
         return {
           label: series.unit ? `${series.label} (${series.unit}, right)` : `${series.label}`,
           scale: series.unit ? 'y2' : 'y',
-          stroke: () => colour(style.colour),
+          stroke: () => colour(style.colour, style.alpha),
           width: style.width || 1.5,
           dash: style.dash,
           spanGaps: false,
