@@ -24,7 +24,7 @@ _MEDIAN_RATIO = 1.6
 _SLOW_RATIO = 2.0
 _LEAST_SLOW = 4
 _SLOW_SHARE = 0.15
-_SLOW_CHANCE = 1e-7
+_SLOW_CHANCE = 1e-6
 _RISE_MS = 10.0
 _ONE_SPIKE_S = 10
 _TREND_POINTS = 30
@@ -227,10 +227,10 @@ def _slow(signals: Signals, phase: PhaseSpan, metric: str, line: Trend | None) -
     )
     edits = {row["second"]: float(row["edits"]) for row in rows}
     slow = {row["second"]: float(row["slow"]) for row in rows}
-    # The usual share is that of the better nine tenths: what is looked for must not hide itself.
-    kept = sorted(rows, key=lambda row: row["slow"] / row["edits"])[: math.ceil(0.9 * len(rows))]
+    # The usual share is that of the better seconds: what is looked for must not hide itself.
+    kept = sorted(rows, key=lambda row: row["slow"] / row["edits"])[: math.ceil(0.85 * len(rows))]
     usual = sum(row["slow"] for row in kept) / sum(row["edits"] for row in kept)
-    usual = max(usual, sum(slow.values()) / sum(edits.values()) / 2)
+    usual = max(usual, sum(slow.values()) / sum(edits.values()) / 4)
     rate = sum(edits.values()) / max(len(phase.seconds), 1)
     found: list[Stretch] = []
     for least in (_EDITS_A_WINDOW, 5 * _EDITS_A_WINDOW):

@@ -30,9 +30,7 @@ def only(found: list[Finding], kind: Kind) -> Finding:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_run_that_has_one_anomaly_shows_just_that_kind_in_its_window(kind: Kind) -> None:
-    """Each kind is found, at its place and with its worker, in a run that has it at middle
-    strength, and it is the first kind that the reader sees.
-    """
+    """Each kind at middle strength is found at its place and with its worker, and little else."""
     world = quiet_world()
     anomaly = place(world, kind, "middle", [])
     inject(world, anomaly)
@@ -50,9 +48,7 @@ def test_a_clean_run_shows_nothing_above_a_note(noise: str) -> None:
 
 
 def test_a_latency_spike_under_a_busy_worker_is_the_generators() -> None:
-    """Where a worker's CPU was full while latency rose, the sentence says that it was not the
-    relay.
-    """
+    """Where a worker's CPU was full while latency rose, the sentence says so."""
     world = quiet_world()
     window = slice(110, 130)
     world.level[window] += 1.4
