@@ -2,13 +2,13 @@
 -- w equal samples: with W the sum of weights, the q-quantile is at position q (W - 1); a row
 -- covers the positions from the weight before it to that plus w - 1, and between two rows the
 -- value moves in a straight line. With all weights 1 this is quantile_cont.
-CREATE MACRO quantile_at(ms, next_ms, upto, position) AS
+CREATE MACRO quantile_at(ms, next_ms, upto, place) AS
     coalesce(
         arg_min(
-            CASE WHEN position <= upto - 1 OR next_ms IS NULL THEN ms
-                ELSE ms + (position - (upto - 1)) * (next_ms - ms) END,
+            CASE WHEN place <= upto - 1 OR next_ms IS NULL THEN ms
+                ELSE ms + (place - (upto - 1)) * (next_ms - ms) END,
             upto
-        ) FILTER (WHERE upto > position),
+        ) FILTER (WHERE upto > place),
         max(ms)
     );
 

@@ -7,7 +7,6 @@ import traceback
 import duckdb
 import pyarrow.parquet as pq
 import pytest
-from synthetic import RunWriter, healthy_run, parquet_bytes
 
 from reports.engine import open_run, query_answers, query_names, query_parameters
 from reports.figures import run_figures
@@ -16,6 +15,7 @@ from run_store.layout import RunLayout
 from run_store.messages import LostWorker
 from run_store.samples import KINDS
 from run_store.store import Store, StoreAddress
+from tests.reports.synthetic import RunWriter, healthy_run, parquet_bytes
 
 PARAMETERS = {
     "metric": "delivery_ms",
