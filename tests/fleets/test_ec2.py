@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from run_store.errors import FleetError, UsageError
+from run_store.messages import Lease, Status
+from run_store.store import Store, StoreAddress
+from scenarios.loading import load_scenario
+from scenarios.model import FleetSpec
+from tasks.deploy import start_agents
+from tasks.fleets.ec2 import Ec2Fleet
+from tasks.fleets.ec2_launch import ssh_cidr
+from tasks.local_services import local_store
+from tasks.run_context import RunContext
+from tests.fleets.emulated_ec2 import Account, emulated_account
+from tests.fleets.ssh_hosts import needs_sshd
+from tests.relay_process import start_relay
+
+
+@pytest.fixture
+def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Account]:
+    with emulated_account(monkeypatch) as empty:
+        yield empty
+
+
+@pytest.fixture
+def address(tmp_path: Path) -> Iterator[StoreAddress]:
+    with local_store(tmp_path / "results") as store:
+        yield store
+
+
+def context_of(
+    folder: Path, account: Account, address: StoreAddress, relay: str = "ws://127.0.0.1:9/"
+) -> RunContext:
+    scenario = load_scenario(
+        "baseline",
+        {
+            "connections": 10,
+            "phases.warmup.duration": "2s",
+            "phases.warmup.connections": 4,
+            "phases.ramp-up.duration": "2s",
+            "phases.sustained.duration": "4s",
+            "phases.cooldown.duration": "1s",
+            "fleet.subnets": [account.subnet],
+            "fleet.image": account.image,
+            "fleet.ssh_cidr": "203.0.113.7/32",
+        },
+    )
+    return RunContext(
+        run_id="ec2-run",
+        attempt=1,
+        scenario=scenario,
+        relay_url=relay,
+        has_metrics=True,
+        address=address,
+        folder=folder / "results" / "ec2-run",
+        fleet="ec2",
+    )
+
+
+async def test_what_is_rented_is_private_tagged_and_given_back(
+    tmp_path: Path, account: Account, address: StoreAddress
+) -> None:
+    """Everything bears the run's tags, is closed to others, and is gone after the release."""
+    context = context_of(tmp_path, account, address)
+    workers = await Ec2Fleet().acquire(context)
+    try:
+        assert [worker.name for worker in workers] == ["worker-1", "worker-2"]
+        keys = context.folder / "attempt-1" / "ec2"
+        assert {stat.S_IMODE(key.stat().st_mode) for key in keys.iterdir()} == {0o600}
+        ec2 = account.client
+        (group,) = (g for g in ec2.describe_security_groups()["SecurityGroups"] if g.get("Tags"))
+        (rule,) = group["IpPermissions"]
+        assert (rule["FromPort"], rule["ToPort"]) == (22, 22)
+        assert [r["CidrIp"] for r in rule["IpRanges"]] == ["203.0.113.7/32"]
+        template = ec2.describe_launch_templates()["LaunchTemplates"][0]
+        (version,) = ec2.describe_launch_template_versions(
+            LaunchTemplateId=template["LaunchTemplateId"]
+        )["LaunchTemplateVersions"]
+        data = version["LaunchTemplateData"]
+        assert data["MetadataOptions"]["HttpTokens"] == "required"
+        assert data["InstanceInitiatedShutdownBehavior"] == "terminate"
+        assert data["BlockDeviceMappings"][0]["Ebs"]["Encrypted"] is True
+        assert next(iter(account.user_data())) == "bootcmd"
+        tags = {tag["Key"] for tag in group["Tags"]}
+        assert tags >= {f"relay-load:{n}" for n in ("run", "attempt", "expires-at", "owner")}
+        # The keys' folder is away, as it is for another process on another machine.
+        elsewhere = dataclasses.replace(context, folder=tmp_path / "elsewhere")
+        assert await Ec2Fleet().release(elsewhere) == []
+    finally:
+        await Ec2Fleet().release(dataclasses.replace(context, folder=tmp_path / "elsewhere"))
+    assert account.left() == []
+
+
+async def test_failed_rental_leaves_nothing(
+    tmp_path: Path, account: Account, address: StoreAddress
+) -> None:
+    """A rental that fails half-way gives back what it had made, and says why."""
+    context = context_of(tmp_path, account, address)
+    # Somebody else's template of that name stands in the way, after key pair and group are made.
+    others = account.client.create_launch_template(
+        LaunchTemplateName="relay-load-ec2-run-1", LaunchTemplateData={"ImageId": account.image}
+    )["LaunchTemplate"]["LaunchTemplateId"]
+    with pytest.raises(FleetError, match="ec2:CreateLaunchTemplate"):
+        await Ec2Fleet().acquire(context)
+    assert account.left() == [others]
+
+
+async def test_own_keys_are_never_given_to_workers(tmp_path: Path, account: Account) -> None:
+    """Without a way of their own to the bucket nothing is rented for the workers."""
+    context = context_of(tmp_path, account, StoreAddress(bucket="some-bucket"))
+    with pytest.raises(FleetError, match="never given your own keys"):
+        await Ec2Fleet().acquire(context)
+    assert account.left() == []
+
+
+def test_everybody_is_not_let_in() -> None:
+    """A security group for the whole world needs a switch of its own."""
+    with pytest.raises(UsageError, match="lets everybody"):
+        ssh_cidr(FleetSpec(ssh_cidr="0.0.0.0/0"))
+    assert ssh_cidr(FleetSpec(ssh_cidr="0.0.0.0/0", ssh_from_anywhere=True)) == "0.0.0.0/0"
+
+
+@needs_sshd
+@pytest.mark.browser
+@pytest.mark.timeout(200)
+async def test_run_on_rented_machines(
+    tmp_path: Path, account: Account, address: StoreAddress
+) -> None:
+    """Rented machines carry the load over pinned SSH, and the account is empty afterwards."""
+    with start_relay() as relay, contextlib.ExitStack() as machines:
+        context = context_of(tmp_path, account, address, relay.url)
+        try:
+            workers = await Ec2Fleet().acquire(context)
+            for worker in workers:
+                at = worker.where.partition("@")[2].rpartition(":")[0]
+                machines.enter_context(account.boot(tmp_path / worker.name, at))
+            conductor = await start_agents(context, workers)
+            assert conductor.roll.alive == ["worker-1", "worker-2"]
+            store = Store(address)
+            lease = Lease(counter=1, every_s=2, expires_after_s=60)
+            store.put_message(context.layout.lease(1), lease)
+            for index in range(len(context.scenario.phases)):
+                await conductor.run_phase(index)
+            await conductor.finish("done")
+            status = store.get_message(context.layout.status(1, "worker-2"), Status)
+            assert status is not None
+            assert status.state == "stopped"
+        finally:
+            assert await Ec2Fleet().release(context) == []
+        assert account.left() == []
+        assert not (tmp_path / "worker-1" / "prefix" / "runs").exists()
