@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from run_store.store import StoreAddress
+from scenarios.loading import load_scenario
+from tasks.local_services import RelayAddress, local_relay
+from tasks.run_context import RunContext
+from tests.store_server import StoreServer
+
+# No test may reach out, and a test's server is nobody else's business.
+os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
+os.environ.pop("RELAY_URL", None)
+
+
+@pytest.fixture(scope="session")
+def store_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoreServer]:
+    """Give one S3 server that no test takes away."""
+    with StoreServer(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@pytest.fixture
+def store_address(store_server: StoreServer, tmp_path: Path) -> StoreAddress:
+    """Give a store of the test's own: a prefix that nobody else uses."""
+    return store_server.address.model_copy(update={"prefix": f"{tmp_path.name}/"})
+
+
+@pytest.fixture
+def context(store_address: StoreAddress, tmp_path: Path) -> RunContext:
+    """Give the first attempt of a run with three short phases and two workers."""
+    overrides = {
+        "connections": 8,
+        "phases.warmup.duration": "1s",
+        "phases.warmup.connections": 2,
+        "phases.ramp-up.duration": "1s",
+        "phases.sustained.duration": "2s",
+        "phases.cooldown.duration": "1s",
+    }
+    return RunContext(
+        run_id="local-test",
+        attempt=1,
+        scenario=load_scenario("local", overrides),
+        relay_url="ws://127.0.0.1:9/",
+        has_metrics=True,
+        address=store_address,
+        folder=tmp_path / "local-test",
+        fleet="local",
+    )
+
+
+@pytest.fixture(scope="session")
+def quiet_relay(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RelayAddress]:
+    """Give one local relay without faults."""
+    with local_relay(log=tmp_path_factory.mktemp("relay") / "relay.log") as relay:
+        yield relay
+
+
+@pytest.fixture(scope="session")
+def prefect_api() -> Iterator[str]:
+    """Give the API of a Prefect server with a database of its own, for this process and children.
+
+    Takes 15 s to start: only tests of the flow ask for it.
+    """
+    from prefect.settings import PREFECT_API_URL  # noqa: PLC0415 - slow to import
+    from prefect.testing.utilities import prefect_test_harness  # noqa: PLC0415 - likewise
+
+    with prefect_test_harness(server_startup_timeout=120):
+        url = PREFECT_API_URL.value()
+        assert url is not None
+        os.environ["PREFECT_API_URL"] = url
+        yield url
+        del os.environ["PREFECT_API_URL"]
