@@ -59,6 +59,7 @@ const full = () => {
   const to = Math.max(at[at.length - 1], ...data.phases.map((p) => p.to_s))
   return { min: from, max: to > from ? to : from + 1 }
 }
+const whole = data.at_s.length ? full() : { min: 0, max: 1 }
 const FONT = '12px system-ui, -apple-system, "Segoe UI", Roboto, Arial, sans-serif'
 
 // Phases are shaded, every other one, and named; windows of findings are tinted and numbered.
@@ -89,9 +90,9 @@ function drawBackground(u) {
     const left = u.valToPos(finding.from_s, 'x', true)
     const width = Math.max(u.valToPos(finding.to_s, 'x', true) - left, 2 * ratio)
     const name = finding.severity === 'note' ? 'c-grey' : finding.severity === 'warning' ? 'c-amber' : 'c-vermillion'
-    // One that takes in most of the view would only darken everything.
-    if (width < bbox.width * 0.4) {
-      ctx.fillStyle = colour(name, 0.16)
+    // One that takes in a good part of the run would only darken everything: its line says enough.
+    if (finding.to_s - finding.from_s < (whole.max - whole.min) * 0.06) {
+      ctx.fillStyle = colour(name, 0.2)
       ctx.fillRect(left, bbox.top, width, bbox.height)
     }
     ctx.fillStyle = colour(name)
@@ -105,6 +106,7 @@ function drawPins(u) {
   const ratio = devicePixelRatio
   ctx.save()
   ctx.font = `600 ${Math.round(10 * ratio)}px system-ui, sans-serif`
+  ctx.setLineDash([])
   ctx.textAlign = 'center'
   ctx.textBaseline = 'middle'
   const rows = []
@@ -274,7 +276,8 @@ function drawMap(map) {
   const totals = new Map()
   map.columns.forEach((column, i) => totals.set(column, (totals.get(column) || 0) + map.counts[i]))
   const low = 10 ** (Math.min(...map.buckets) / 10)
-  const high = 10 ** ((Math.max(...map.buckets) + 1) / 10)
+  // Room above the slowest, so that the numbers of findings hide nothing.
+  const high = 10 ** ((Math.max(...map.buckets) + 4) / 10)
   const columns = [...totals.keys()]
   const middles = columns.map((column) => (column + 0.5) * map.slice_s)
   const paint = (u) => {
@@ -291,7 +294,8 @@ function drawMap(map) {
       const share = map.counts[i] / totals.get(map.columns[i])
       // A square root, so that the few slow ones are seen beside the many.
       ctx.fillStyle = colour('c-blue', (0.1 + 0.9 * Math.sqrt(share)).toFixed(2))
-      ctx.fillRect(Math.floor(from), Math.floor(top), Math.ceil(to - from) || 1, Math.ceil(bottom - top))
+      const [x, y] = [Math.round(from), Math.round(top)]
+      ctx.fillRect(x, y, Math.max(Math.round(to) - x, 1), Math.max(Math.round(bottom) - y, 1))
     }
     ctx.restore()
   }
