@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from flows.sweep import (
+    find_leftovers,
+    has_account,
+    remove_leftovers,
+    running_by_lease,
+    why_leftover,
+)
+from run_store.layout import RunLayout
+from run_store.messages import Attempt, Lease, RunRecord
+from run_store.store import Store
+from tasks.fleets.ec2_resources import Resource
+from tasks.local_services import local_store
+from tests.fleets.emulated_ec2 import REGION, Account, emulated_account
+
+
+@pytest.fixture
+def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Account]:
+    with emulated_account(monkeypatch) as empty:
+        yield empty
+
+
+def add_key_pair(account: Account, run_id: str, expires_at: float) -> str:
+    name = f"relay-load-{run_id}-1"
+    tags = {"relay-load:run": run_id, "relay-load:expires-at": str(int(expires_at))}
+    account.client.create_key_pair(
+        KeyName=name,
+        TagSpecifications=[
+            {
+                "ResourceType": "key-pair",
+                "Tags": [{"Key": key, "Value": value} for key, value in tags.items()],
+            }
+        ],
+    )
+    return name
+
+
+@pytest.mark.parametrize(
+    ("expires_at", "running", "asked_for", "force", "goes"),
+    [
+        (50, None, False, False, True),  # its time is over, nothing else is known
+        (150, None, False, False, False),  # its time is not over
+        (150, False, False, False, True),  # its run has ended before its time
+        (50, True, False, False, False),  # a run that is alive keeps its own
+        (50, True, True, False, False),  # also when it is asked for
+        (150, True, True, True, True),  # unless forced
+        (150, None, True, False, True),  # asked for, and nobody says that it runs
+        (0, None, False, False, False),  # no date: the sweep cannot know
+    ],
+)
+def test_what_may_go(
+    expires_at: float, running: bool | None, asked_for: bool, force: bool, goes: bool
+) -> None:
+    """A thing goes when it is known to have outlived its run, or is asked for."""
+    resource = Resource("key pair", "k", "r", expires_at)
+    reason = why_leftover(resource, now=100, running=running, asked_for=asked_for, force=force)
+    assert bool(reason) == goes
+
+
+def test_expired_goes_and_the_rest_stays(account: Account) -> None:
+    """What has outlived its run is removed; a later one's and other people's things stay."""
+    old = add_key_pair(account, "old-run", time.time() - 10)
+    new = add_key_pair(account, "new-run", time.time() + 1000)
+    account.client.create_key_pair(KeyName="somebody-elses")
+    found = find_leftovers([REGION])
+    assert [one.resource.id for one in found] == [old]
+    assert remove_leftovers(found) == []
+    assert sorted(account.left()) == sorted([new, "somebody-elses"])
+    assert find_leftovers([REGION]) == []
+
+
+def test_lease_tells_a_dead_run(tmp_path: Path) -> None:
+    """A run whose lease stands still is dead; one that has ended is; an unknown one is unknown."""
+    with local_store(tmp_path) as address:
+        store = Store(address)
+        record = RunRecord(
+            run_id="a-run",
+            scenario={},
+            relay_url="ws://x/",
+            fleet="ec2",
+            created_us=0,
+            attempts=[Attempt(number=1, started_us=0)],
+        )
+        layout = RunLayout("a-run")
+        store.put_message(layout.run, record)
+        store.put_message(layout.lease(1), Lease(counter=1, every_s=2, expires_after_s=60))
+        says = running_by_lease(store, watch_s=0.1)
+        assert says("a-run") is False
+        assert says("another-run") is None
+
+
+def test_no_account_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Where no credentials are configured the sweep has nothing to do."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    assert has_account() is False
