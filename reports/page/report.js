@@ -269,7 +269,7 @@ function drawChart(chart, log) {
   else plots.push(plot)
 }
 
-// Latencies over time as a map: darker cells hold more of their column's samples.
+// Latencies over time as a map: stronger cells hold more of their column's samples.
 function drawMap(map) {
   const element = document.getElementById(`plot-map-${map.key}`)
   if (!element || !map.counts.length) return
@@ -277,7 +277,7 @@ function drawMap(map) {
   map.columns.forEach((column, i) => totals.set(column, (totals.get(column) || 0) + map.counts[i]))
   const low = 10 ** (Math.min(...map.buckets) / 10)
   // Room above the slowest, so that the numbers of findings hide nothing.
-  const high = 10 ** ((Math.max(...map.buckets) + 4) / 10)
+  const high = 10 ** ((Math.max(...map.buckets) + 7) / 10)
   const columns = [...totals.keys()]
   const middles = columns.map((column) => (column + 0.5) * map.slice_s)
   const paint = (u) => {
