@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -18,6 +19,10 @@ from worker_agent.journey import Step
 
 log = logging.getLogger(__name__)
 
+CANCELLING_S = 0.25
+"""How long a function that is cancelled may take to end; after that it is left behind."""
+NEWS_WITHIN_S = 0.5
+"""A call may fail because of the page a little before the page is known to be gone."""
 LEAVING_TIMEOUT_S = 10.0
 """How long a teardown, and the closing of a context, may take."""
 
@@ -81,7 +86,7 @@ class Visit:
         """Call a journey's function with the page; whatever it does, this returns in time.
 
         A fault is `<kind>_error`, `<kind>_timeout`, or the reason why the page is gone. A
-        function that does not end when it is cancelled is left behind after a second.
+        function that does not end when it is cancelled is left behind.
         """
         limit_s = timeout_s or self._timeout_s
         work = asyncio.create_task(contained(step, self.page, *arguments))
@@ -92,20 +97,28 @@ class Visit:
             gone.cancel()
             if not (done := work.done()):
                 work.cancel()
-                await asyncio.wait({work}, timeout=1.0)
+                await asyncio.wait({work}, timeout=CANCELLING_S)
         if self.page.is_closed():
             self.lose("page_closed", "the page was closed")
         if done and not work.cancelled():
             outcome = work.result()
             if not outcome.fault and not self.page.is_closed():
                 return outcome
-            if outcome.fault and not self.gone.is_set():
+            if outcome.fault and not await self._is_why(outcome):
                 return Outcome(fault=f"{kind}_error", message=outcome.message)
         if self.gone.is_set():
             return self.why
         if done:
             return Outcome(fault=f"{kind}_error", message="it cancelled itself")
         return Outcome(fault=f"{kind}_timeout", message=f"it did not return within {limit_s:g} s")
+
+    async def _is_why(self, outcome: Outcome) -> bool:
+        """Say whether a call failed because the page is gone."""
+        if not self.gone.is_set() and any(word in outcome.message for word in ("crash", "closed")):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(NEWS_WITHIN_S):
+                    await self.gone.wait()
+        return self.gone.is_set()
 
     def lose(self, fault: str, message: str) -> None:
         """End the visit, and what goes on in it, by a fault; only the first one counts."""

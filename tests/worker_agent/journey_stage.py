@@ -66,8 +66,12 @@ class Stage:
         duration_s: float = 1.0,
         timeout_s: float = 1.0,
         drop_share: float = 0.0,
+        wait: bool = True,
     ) -> Played:
-        """Carry out one order from beginning to end, and have all users leave."""
+        """Have all users enter, make the edits of one phase, and leave.
+
+        Without `wait` the phase begins when the users begin to enter.
+        """
         clock = RunClock()
         recording = Recording(self.spool, clock.now_us)
         scenario = self._scenario(journey, users)
@@ -92,7 +96,7 @@ class Stage:
             number=1,
             attempt=1,
             action="run",
-            starts_at_us=clock.now_us() + 100_000,
+            starts_at_us=clock.now_us(),
             duration_s=duration_s,
             phase=PhaseRef(index=0, name="phase", kind="sustained"),
             connections=Line(start=users, end=users),
@@ -100,9 +104,20 @@ class Stage:
             slots=["w"],
             drop_share=drop_share,
         )
-        end_us = order.starts_at_us + round(duration_s * 1e6)
         recording.phase = "00-phase"
-        await load.prepare(order)
+        if wait:
+            idle = {"edits_per_s": Line(start=0, end=0), "drop_share": 0.0, "duration_s": 60.0}
+            await load.prepare(order.model_copy(update=idle))
+            async with asyncio.timeout(20):
+                while True:
+                    (state,) = await load.tick()
+                    if state.open == users:
+                        break
+                    await asyncio.sleep(0.05)
+            await load.settle()
+        now_us = clock.now_us()
+        await load.prepare(order.model_copy(update={"number": 2, "starts_at_us": now_us}))
+        end_us = now_us + round(duration_s * 1e6)
         while clock.now_us() < end_us:
             await asyncio.sleep(0.1)
             await load.tick()
