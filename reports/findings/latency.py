@@ -21,7 +21,8 @@ _LEAST_WINDOWS = 20
 _LEAST_MAD = 0.06
 _MADS = 5.0
 _MEDIAN_RATIO = 1.6
-_SLOW_RATIO = 2.0
+_SLOW_RATIO = 2.5
+_LEAST_RATIO = 1.6
 _LEAST_SLOW = 4
 _SLOW_SHARE = 0.15
 _SLOW_CHANCE = 1e-6
@@ -261,7 +262,7 @@ def _spike(
     )
     ratio = within[quantile] / max(before[quantile], 1e-3)
     rise_ms = within[quantile] - before[quantile]
-    if rise_ms < _RISE_MS:
+    if rise_ms < _RISE_MS or ratio < _LEAST_RATIO:
         return None
     why = _cause_of_spike(signals, phase, stretch, metric, rise_ms)
     bound = signals.wanted(f"{metric}.p95", phase.label)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from statistics import mean
 
@@ -23,6 +24,7 @@ _NARROWEST_S, _WIDEST_S = 3, 15
 _COLLAPSED_SHARE = 0.6
 _COLLAPSE_DEVIATIONS = 2.5
 _BURST_S = 5
+_LONG_BURST_S = 20
 _BURST_DEVIATIONS = 6.0
 _LEAST_ERRORS = 5
 _ERROR_SHARE = 0.05
@@ -110,9 +112,9 @@ def _bursts(signals: Signals, phase: PhaseSpan, seconds: list[Second]) -> list[F
     offered = {s.second: s.offered for s in seconds}
     opened = typical([s.connections_open for s in seconds]) or 0
 
-    def is_burst(errors: float, first: int) -> bool:
-        tried = sum(offered.get(t, 0) for t in range(first, first + _BURST_S))
-        expected = usual * _BURST_S
+    def is_burst(errors: float, first: int, width_s: int) -> bool:
+        tried = sum(offered.get(t, 0) for t in range(first, first + width_s))
+        expected = usual * width_s
         return (
             errors >= _LEAST_ERRORS
             and errors >= expected + _BURST_DEVIATIONS * math.sqrt(expected + 1)
@@ -120,7 +122,14 @@ def _bursts(signals: Signals, phase: PhaseSpan, seconds: list[Second]) -> list[F
         )
 
     found = []
-    for stretch in crowded(wrong, phase.seconds, _BURST_S, is_burst):
+    hot = [
+        stretch
+        for width_s in (_BURST_S, _LONG_BURST_S)
+        for stretch in crowded(
+            wrong, phase.seconds, width_s, functools.partial(is_burst, width_s=width_s)
+        )
+    ]
+    for stretch in merged(hot, gap_s=_BURST_S):
         within = inside(seconds, stretch)
         errors = sum(wrong[s.second] for s in within)
         tried, failed = sum(s.offered for s in within), sum(s.failed for s in within)
