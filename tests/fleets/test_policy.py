@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from flows.sweep import find_leftovers, regions_of
+from run_store.errors import FleetError
+from tasks.fleets.ec2 import Ec2Fleet
+from tasks.local_services import local_store
+from tests.fleets.emulated_ec2 import REGION, Account, emulated_account
+from tests.fleets.test_ec2 import context_of
+
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "aws.md"
+ASKED_BY_EC2 = {
+    "ec2:RunInstances",  # inside CreateFleet
+    "ec2:CreateTags",  # for tags that are given at creation
+    "iam:PassRole",  # for an instance profile in the launch template
+}
+
+
+@pytest.fixture
+def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Account]:
+    with emulated_account(monkeypatch) as empty:
+        yield empty
+
+
+def documented_actions() -> set[str]:
+    match = re.search(r"```json\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
+    assert match is not None
+    actions: set[str] = set()
+    for statement in json.loads(match[1])["Statement"]:
+        named = statement["Action"]
+        actions |= {named} if isinstance(named, str) else set(named)
+    return actions
+
+
+async def test_policy_is_what_the_code_calls(tmp_path: Path, account: Account) -> None:
+    """The documented policy allows every call that is made, and none that never is."""
+    with local_store(tmp_path / "results") as address:
+        context = context_of(tmp_path, account, address)
+        fleet = context.scenario.fleet.model_copy(update={"image": ""})
+        scenario = context.scenario.model_copy(update={"fleet": fleet})
+        # The emulator has no public image of that name; it was asked for.
+        with pytest.raises(FleetError, match="look up the image"):
+            await Ec2Fleet().acquire(dataclasses.replace(context, scenario=scenario))
+        await Ec2Fleet().acquire(context)
+        assert find_leftovers([REGION]) == []
+        assert REGION in regions_of("all")
+        elsewhere = dataclasses.replace(context, folder=tmp_path / "elsewhere")
+        assert await Ec2Fleet().release(elsewhere) == []
+    made = {call for call in account.calls if not call.startswith("s3:")}
+    assert documented_actions() == made | ASKED_BY_EC2
