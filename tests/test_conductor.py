@@ -1,0 +1,270 @@
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from run_store.errors import FleetError, StoreError
+from run_store.messages import Lease, Order, PhaseRecord
+from tasks import conductor as conductor_module
+from tasks import roll_call
+from tasks.conductor import Conductor
+from tasks.lease_keeper import LeaseKeeper
+from tasks.observation import Snapshot, snapshot_of
+from tasks.roll_call import Beats
+from tasks.run_context import RunContext
+from tests.fake_fleet import FakeFleet
+from tests.store_server import StoreServer
+
+
+@pytest.fixture(autouse=True)
+def _in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conductor_module, "BEGINS_AFTER_S", 0.4)
+    monkeypatch.setattr(conductor_module, "LOOK_EVERY_S", 0.2)
+    monkeypatch.setattr(roll_call, "SILENT_AFTER_S", 1.5)
+
+
+@pytest.fixture
+async def fleet(context: RunContext) -> AsyncIterator[FakeFleet]:
+    fleet = FakeFleet()
+    yield fleet
+    await fleet.release(context)
+
+
+async def ready(context: RunContext, fleet: FakeFleet) -> Conductor:
+    workers = await fleet.acquire(context)
+    await asyncio.gather(*(fleet.deploy(context, worker) for worker in workers))
+    conductor = Conductor(context, fleet, workers)
+    await conductor.wait_until_ready()
+    return conductor
+
+
+def orders_of(context: RunContext) -> list[Order]:
+    store, attempt = context.store(), context.attempt
+    found = [store.get_message(key, Order) for key in store.keys(context.layout.orders(attempt))]
+    return [order for order in found if order is not None]
+
+
+def record_of(context: RunContext, label: str) -> PhaseRecord:
+    record = context.store().get_message(context.layout.phase(label), PhaseRecord)
+    assert record is not None
+    return record
+
+
+async def test_all_phases_are_carried_out(context: RunContext, fleet: FakeFleet) -> None:
+    """Every phase is ordered, done by all and recorded; then all agents stop."""
+    conductor = await ready(context, fleet)
+    for index in range(4):
+        assert conductor.is_due(index)
+        await conductor.run_phase(index)
+    await conductor.finish("done")
+    orders = orders_of(context)
+    assert [order.number for order in orders] == [1, 2, 3, 4, 5]
+    assert [order.action for order in orders] == ["run"] * 4 + ["stop"]
+    assert [conductor.roll.state(name) for name in context.workers] == ["stopped", "stopped"]
+    record = record_of(context, "02-sustained")
+    assert record.parts == {name: {"edits": 1} for name in context.workers}
+    assert record.edits_planned == 4
+    assert record.ended_us - record.started_us == 2_000_000
+    assert not record.lost
+    assert not record.stopped_early
+
+
+async def test_a_silent_worker_is_lost(context: RunContext, fleet: FakeFleet) -> None:
+    """A worker without a heartbeat is lost: its slot is empty from the next order on."""
+    conductor = await ready(context, fleet)
+    await conductor.run_phase(0)
+    fleet.agents["worker-2"].silent = True
+    await conductor.run_phase(1)
+    record = await conductor.run_phase(2)
+    assert record.slots == ["worker-1", ""]
+    [lost] = record.lost
+    assert (lost.worker, lost.phase, lost.connections) == ("worker-2", "01-ramp-up", 2)
+    assert "not been heard" in lost.reason
+    assert 0 < lost.last_seen_us < lost.noticed_us
+
+
+async def test_a_worker_that_is_gone_is_noticed_at_once(
+    context: RunContext, fleet: FakeFleet
+) -> None:
+    """An agent that ends without a word is lost without waiting for its silence."""
+    conductor = await ready(context, fleet)
+    fleet.kill("worker-1")
+    record = await conductor.run_phase(0)
+    assert [lost.worker for lost in record.lost] == ["worker-1"]
+    assert "is gone" in record.lost[0].reason
+    assert record.lost[0].noticed_us < record.ended_us
+
+
+async def test_a_lost_workers_connections_can_be_spread(
+    context: RunContext, fleet: FakeFleet
+) -> None:
+    """With `spread_lost_connections` the others take a lost worker's slots."""
+    spread = context.scenario.fleet.model_copy(update={"spread_lost_connections": True})
+    scenario = context.scenario.model_copy(update={"fleet": spread})
+    conductor = await ready(replace(context, scenario=scenario), fleet)
+    fleet.kill("worker-1")
+    await conductor.run_phase(0)
+    assert (await conductor.run_phase(1)).slots == ["worker-2", "worker-2"]
+
+
+async def test_the_load_ends_when_all_workers_are_gone(
+    context: RunContext, fleet: FakeFleet
+) -> None:
+    """With no worker left the phase ends at once, is recorded so far, and says why."""
+    conductor = await ready(context, fleet)
+    running = asyncio.create_task(conductor.run_phase(2))
+    await asyncio.gather(*(agent.has_order.wait() for agent in fleet.agents.values()))
+    for name in context.workers:
+        fleet.kill(name)
+    with pytest.raises(FleetError, match="Every worker was lost by the end of 02-sustained"):
+        await running
+    record = record_of(context, "02-sustained")
+    assert record.stopped_early == "every worker was lost"
+    assert record.ended_us - record.started_us < 2_000_000
+    assert record.edits_planned < 4
+
+
+async def test_too_few_ready_workers_are_no_fleet(context: RunContext) -> None:
+    """A worker that fails at its start is told with its own words."""
+    fleet = FakeFleet(refuses={"worker-2": "there is no Chromium here"})
+    with pytest.raises(FleetError, match=r"Only 1 of 2 .* there is no Chromium here"):
+        await ready(context, fleet)
+    await fleet.release(context)
+
+
+@pytest.mark.parametrize("who", ["the conductor's caller", "a marker in the bucket"])
+async def test_a_stop_ends_the_phase_in_order(
+    context: RunContext, fleet: FakeFleet, who: str
+) -> None:
+    """A phase that is cut is followed by a short cool-down, and nothing else is due."""
+    conductor = await ready(context, fleet)
+    running = asyncio.create_task(conductor.run_phase(2))
+    await fleet.agents["worker-1"].has_order.wait()
+    if who == "the conductor's caller":
+        conductor.end("asked to stop")
+    else:
+        await asyncio.to_thread(context.store().put, context.layout.stop, b"{}")
+    cut = await running
+    assert cut.stopped_early == "asked to stop"
+    assert cut.ended_us - cut.started_us < 2_000_000
+    assert [conductor.is_due(index) for index in (1, 3)] == [False, True]
+    cooled = await conductor.run_phase(3)
+    # The ramp of this phase was cut on its way, and nothing is opened for the cool-down.
+    assert cooled.connections.start == cooled.connections.end <= 8
+    assert cooled.started_us == cut.ended_us
+    assert not cooled.stopped_early
+    assert fleet.agents["worker-1"].orders[-1].check_replicas
+
+
+async def test_a_stop_in_the_last_phase_just_ends(context: RunContext, fleet: FakeFleet) -> None:
+    """With no cool-down left to come the stop itself ends the phase, and is written once."""
+    conductor = await ready(context, fleet)
+    running = asyncio.create_task(conductor.run_phase(3))
+    await fleet.agents["worker-1"].has_order.wait()
+    conductor.end("asked to stop")
+    assert (await running).stopped_early == "asked to stop"
+    await conductor.finish("asked to stop")
+    assert [order.action for order in orders_of(context)] == ["run", "stop"]
+
+
+async def test_nobody_is_blamed_while_the_store_is_away(
+    context: RunContext, fleet: FakeFleet, tmp_path: Path
+) -> None:
+    """A store that does not answer for longer than a worker may be silent loses no worker."""
+    with StoreServer(tmp_path / "s3") as server:
+        context = replace(context, address=server.address)
+        conductor = await ready(context, fleet)
+        running = asyncio.create_task(conductor.run_phase(2))
+        await asyncio.gather(*(agent.has_order.wait() for agent in fleet.agents.values()))
+        await asyncio.to_thread(server.stop)
+        until = time.monotonic() + 2 * roll_call.SILENT_AFTER_S
+        while time.monotonic() < until:
+            await asyncio.sleep(0.1)
+        await asyncio.to_thread(server.start)
+        for _ in range(30):
+            try:
+                record = await running
+                break
+            except StoreError:
+                # What the task's retries do.
+                running = asyncio.create_task(conductor.run_phase(2))
+        assert not record.lost
+        assert [order.number for order in orders_of(context)] == [1]
+        await fleet.release(context)
+
+
+async def test_an_order_that_reached_the_bucket_stays_in_force(
+    context: RunContext, fleet: FakeFleet
+) -> None:
+    """A new conductor's order is not put in the place of one that workers may have read."""
+    first = await ready(context, fleet)
+    await first.run_phase(0)
+    again = Conductor(context, fleet, await fleet.acquire(context))
+    record = await again.run_phase(0)
+    assert record.started_us == orders_of(context)[0].starts_at_us
+    assert len(orders_of(context)) == 1
+
+
+async def test_the_lease_rises_while_it_is_kept(
+    context: RunContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The counter rises inside the `with` and stands still behind it."""
+    monkeypatch.setattr("tasks.lease_keeper.EVERY_S", 0.1)
+    store, key = context.store(), context.layout.lease(1)
+
+    def counter() -> int:
+        lease = store.get_message(key, Lease)
+        return lease.counter if lease else 0
+
+    async with LeaseKeeper(context):
+        first = await asyncio.to_thread(counter)
+        assert first >= 1
+        async with asyncio.timeout(10):
+            while await asyncio.to_thread(counter) < first + 3:
+                await asyncio.sleep(0.05)
+    last = await asyncio.to_thread(counter)
+    await asyncio.sleep(0.5)
+    assert await asyncio.to_thread(counter) == last
+
+
+def test_silence_counts_only_while_the_store_answers() -> None:
+    """A beat that stands still grows older; time in which nothing could be read does not count."""
+    now = [0.0]
+    beats = Beats(lambda: now[0])
+    assert beats.heard("w", 1) == 0
+    now[0] = 4.0
+    assert beats.heard("w", 1) == 4
+    now[0] = 30.0
+    beats.store_silent("w")
+    now[0] = 31.0
+    assert beats.heard("w", 1) == 5
+    now[0] = 32.0
+    assert beats.heard("w", 2) == 0
+    beats.store_silent("never seen")
+
+
+def test_a_snapshot_counts_rates_from_the_one_before() -> None:
+    """Edits a second are what was offered since the last look in the same phase."""
+
+    def snapshot(label: str, elapsed_s: float, before: Snapshot | None) -> Snapshot:
+        return snapshot_of(
+            {},
+            label=label,
+            elapsed_s=elapsed_s,
+            duration_s=10,
+            alive=0,
+            workers=2,
+            connections_target=3,
+            before=before,
+        )
+
+    first = snapshot("00-a", 1, None)
+    assert (first.edits_per_s, first.workers_alive, first.connections_open) == (0, 0, 0)
+    later = replace(snapshot("00-a", 2, None), edits_offered=-6)
+    assert snapshot("00-a", 4, later).edits_per_s == 3
+    assert snapshot("01-b", 4, later).edits_per_s == 0
