@@ -148,11 +148,11 @@ def validity_of(said: Iterable[ValidityEvidence]) -> Validity:
 
 
 def _samples(evidence: Evidence) -> Iterator[ValidityEvidence]:
-    if evidence.samples == 0:
+    if evidence.samples == 0 and not evidence.running:
         why = f" {evidence.problems[-1]}" if evidence.problems else ""
         yield ValidityEvidence(
             rule="no_samples",
-            level="note" if evidence.running else "invalid",
+            level="invalid",
             sentence=f"No sample of this run is in the store, so nothing is known of it.{why}",
         )
 
