@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import contextlib
+import io
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from run_store.agent_config import AgentConfig
+from run_store.store import Store
+from tasks.fleets.ssh import SshFleet
+from tasks.local_services import local_store
+from tests.fleets.ssh_hosts import needs_sshd, ssh_host
+from tests.fleets.test_ssh import NOWHERE, context_of, public
+from worker_agent.shipping import spool_of
+
+pytestmark = needs_sshd
+PHASE = "02-sustained"
+
+
+def config_of(folder: Path) -> AgentConfig:
+    """The config of an agent whose store does not answer."""
+    return AgentConfig(
+        run_id="ssh-run",
+        attempt=1,
+        worker="worker-1",
+        store=NOWHERE,
+        relay_url="ws://127.0.0.1:9/",
+        scenario={},
+        spool=folder / "spool",
+    )
+
+
+async def test_unshipped_samples_are_brought_home(tmp_path: Path, user_key: Path) -> None:
+    """What a dead agent could not ship is in the bucket after the release, journal and all."""
+    with (
+        ssh_host(tmp_path / "a", "127.0.1.6", user_key=public(user_key)) as a,
+        local_store(tmp_path / "results") as address,
+    ):
+        context = context_of(tmp_path, a.text, key=user_key, pinned=(a.pinned,), address=address)
+        folder = a.prefix / "runs" / "ssh-run" / "attempt-1" / "worker-1"
+        folder.mkdir(parents=True)
+        config = config_of(folder)
+        config.to_file(folder / "agent.json")
+        row = {"at_us": [time.time_ns() // 1000], "type": ["x"], "message": ["kept"]}
+        with contextlib.closing(spool_of(config)) as spool:
+            spool.append(PHASE, "errors", row)
+            spool.freeze(PHASE)
+            spool.append(PHASE, "errors", row)
+        assert await SshFleet().release(context) == []
+        store = Store(address)
+        rows = 0
+        for key in store.keys(context.layout.samples("errors")):
+            rows += pq.read_table(io.BytesIO(store.get(key) or b"")).num_rows
+        assert rows == 2
+        assert not a.prefix.exists()
+        assert list(context.folder.rglob("*.tar")) == []
+
+
+async def test_unreachable_host_is_named(tmp_path: Path, user_key: Path) -> None:
+    """A host that holds something of ours and does not answer is named by the release."""
+    context = context_of(tmp_path, "root@127.0.1.7:9", key=user_key)
+    mark = context.folder / "attempt-1" / "worker-1" / "host"
+    mark.parent.mkdir(parents=True)
+    mark.write_text("root@127.0.1.7:9", encoding="utf-8")
+    (left,) = await SshFleet().release(context)
+    assert "127.0.1.7" in left
+    assert "cannot be reached" in left
