@@ -8,6 +8,7 @@ instances. Volumes, addresses and traffic are left out: for an hour they are cen
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from scenarios.model import Scenario
@@ -40,6 +41,57 @@ class Estimate:
     usd: float
     usd_per_hour: float
     source: str
+
+
+@dataclass(frozen=True)
+class Actual:
+    """What a run did cost in US dollars, and that for 1000 connection-minutes of load."""
+
+    usd: float
+    usd_per_1000_connection_minutes: float | None
+
+
+VOLUME_USD_PER_HOUR = 20 * 0.0836 / 730
+"""A worker's 20 GiB of gp3, by the list price of a GiB-month in eu-north-1; a month has 730 h."""
+BILLED_AT_LEAST_S = 60.0
+"""EC2 bills Linux by the second, and the first minute in full."""
+
+
+def actual(
+    machines: Mapping[str, tuple[str, float]],
+    usd_per_hour: Mapping[str, float],
+    *,
+    connection_minutes: float,
+) -> Actual | None:
+    """Return what machines cost: `machines` maps each to its type and the seconds it lived.
+
+    None if the price of a type is not known.
+    """
+    usd = 0.0
+    for kind, lived_s in machines.values():
+        price = usd_per_hour.get(kind)
+        if price is None:
+            return None
+        usd += max(lived_s, BILLED_AT_LEAST_S) / 3600 * (price + VOLUME_USD_PER_HOUR)
+    per_thousand = usd / connection_minutes * 1000 if connection_minutes > 0 else None
+    return Actual(usd=usd, usd_per_1000_connection_minutes=per_thousand)
+
+
+def estimate_by_spot(scenario: Scenario, usd_per_hour: Mapping[str, float]) -> Estimate | None:
+    """Return what a run will cost at the spot prices that hold now, volumes included.
+
+    The dearest of the scenario's types counts, since capacity decides which are given. None if
+    no type has a price, or the scenario rents no spot machines.
+    """
+    prices = [usd_per_hour[kind] for kind in scenario.fleet.instance_types if kind in usd_per_hour]
+    if not prices or not scenario.fleet.spot:
+        return None
+    per_hour = scenario.fleet.workers * (max(prices) + VOLUME_USD_PER_HOUR)
+    return Estimate(
+        usd=per_hour * (scenario.duration_s + OVERHEAD_S) / 3600,
+        usd_per_hour=per_hour,
+        source=f"spot prices in {scenario.fleet.region} now, the dearest of its types",
+    )
 
 
 def estimate(scenario: Scenario, *, fleet: str | None = None) -> Estimate | None:

@@ -11,6 +11,8 @@ import pytest
 from flows.sweep import find_leftovers, regions_of
 from run_store.errors import FleetError
 from tasks.fleets.ec2 import Ec2Fleet
+from tasks.fleets.ec2_prices import spot_usd_per_hour
+from tasks.fleets.ec2_resources import ec2_client
 from tasks.local_services import local_store
 from tests.fleets.emulated_ec2 import REGION, Account, emulated_account
 from tests.fleets.test_ec2 import context_of
@@ -51,6 +53,7 @@ async def test_policy_is_what_the_code_calls(tmp_path: Path, account: Account) -
         await Ec2Fleet().acquire(context)
         assert find_leftovers([REGION]) == []
         assert REGION in regions_of("all")
+        spot_usd_per_hour(ec2_client(REGION), fleet.instance_types)
         elsewhere = dataclasses.replace(context, folder=tmp_path / "elsewhere")
         assert await Ec2Fleet().release(elsewhere) == []
     made = {call for call in account.calls if not call.startswith("s3:")}
