@@ -204,3 +204,10 @@ def test_errors_of_a_kind_are_counted_beyond_a_hundred_a_second() -> None:
     columns = rows.drain()["errors"]
     assert len(columns["type"]) == ERRORS_KEPT_PER_S + 1
     assert sum(columns["weight"]) == 1000
+
+
+def test_the_documented_example_is_the_shipped_one() -> None:
+    """What docs/journeys.md shows as Python is in the example, word for word."""
+    text = (ROOT / "docs" / "journeys.md").read_text(encoding="utf-8")
+    shown = text.split("```python\n")[1].split("```")[0]
+    assert shown in (ROOT / "worker_agent" / "examples" / "counter.py").read_text(encoding="utf-8")
