@@ -9,9 +9,11 @@ from pathlib import Path
 
 from run_store.agent_config import AgentConfig
 from run_store.errors import FleetError, RelayLoadError
+from tasks.cost import estimate, estimate_by_spot
 from tasks.fleets.base import Worker
 from tasks.fleets.ec2_launch import Keys, Order, addresses, make_keys, rent
 from tasks.fleets.ec2_ledger import Ledger
+from tasks.fleets.ec2_prices import spot_usd_per_hour
 from tasks.fleets.ec2_resources import Resource, ec2_client, find_resources, remove_resources
 from tasks.fleets.remote import Access, Host, Remote, connect
 from tasks.fleets.ssh import SshFleet
@@ -37,6 +39,7 @@ class Ec2Fleet(SshFleet):
     async def acquire(self, context: RunContext) -> list[Worker]:
         """Rent the scenario's workers; FleetError if none come, and then nothing is left."""
         self._check_store(context)
+        await asyncio.to_thread(_check_budget, context)
         try:
             found = await asyncio.to_thread(self._rent, context)
         except BaseException:
@@ -157,6 +160,38 @@ class Ec2Fleet(SshFleet):
             raise FleetError(
                 "The workers have no way to the bucket: they are never given your own keys.",
                 hint="Name an instance profile that may use it: fleet.instance_profile.",
+            )
+
+
+def _check_budget(context: RunContext) -> None:
+    """Raise FleetError if the run would cost more than its scenario allows; nothing is rented.
+
+    Spot prices of now count, else the table's.
+    """
+    scenario = context.scenario
+    try:
+        client = ec2_client(scenario.fleet.region)
+        prices = spot_usd_per_hour(client, scenario.fleet.instance_types)
+    except FleetError as error:
+        log.warning("%s The project's own table is used.", error)
+        prices = {}
+    cost = estimate_by_spot(scenario, prices) or estimate(scenario, fleet="ec2")
+    limits = (scenario.max_usd_per_hour, scenario.max_usd)
+    if limits == (None, None):
+        return
+    if cost is None:
+        raise FleetError(
+            f"No price of {scenario.fleet.instance_types[0]} is known: its budget cannot be kept.",
+            hint="Take another instance type, or leave out max_usd and max_usd_per_hour.",
+        )
+    for limit, usd, what in zip(
+        limits, (cost.usd_per_hour, cost.usd), ("an hour", "in all"), strict=True
+    ):
+        if limit is not None and usd > limit:
+            raise FleetError(
+                f"The run would cost ${usd:.2f} {what} ({cost.source}), and its scenario "
+                f"allows ${limit:.2f}.",
+                hint="Take fewer workers or cheaper types, or raise max_usd_per_hour or max_usd.",
             )
 
 

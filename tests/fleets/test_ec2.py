@@ -120,6 +120,18 @@ async def test_own_keys_are_never_given_to_workers(tmp_path: Path, account: Acco
     assert account.left() == []
 
 
+async def test_budget_of_zero_rents_nothing(
+    tmp_path: Path, account: Account, address: StoreAddress
+) -> None:
+    """A run that would cost more than its scenario allows ends before anything is rented."""
+    context = context_of(tmp_path, account, address)
+    scenario = context.scenario.model_copy(update={"max_usd": 0.0})
+    with pytest.raises(FleetError, match=r"allows \$0.00"):
+        await Ec2Fleet().acquire(dataclasses.replace(context, scenario=scenario))
+    assert account.left() == []
+    assert "ec2:CreateFleet" not in account.calls
+
+
 def test_everybody_is_not_let_in() -> None:
     """A security group for the whole world needs a switch of its own."""
     with pytest.raises(UsageError, match="lets everybody"):

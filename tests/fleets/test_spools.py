@@ -4,6 +4,7 @@ import contextlib
 import io
 import time
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 
@@ -43,7 +44,11 @@ async def test_unshipped_samples_are_brought_home(tmp_path: Path, user_key: Path
         folder.mkdir(parents=True)
         config = config_of(folder)
         config.to_file(folder / "agent.json")
-        row = {"at_us": [time.time_ns() // 1000], "type": ["x"], "message": ["kept"]}
+        row: dict[str, list[Any]] = {
+            "at_us": [time.time_ns() // 1000],
+            "type": ["x"],
+            "message": ["kept"],
+        }
         with contextlib.closing(spool_of(config)) as spool:
             spool.append(PHASE, "errors", row)
             spool.freeze(PHASE)

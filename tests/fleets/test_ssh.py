@@ -2,9 +2,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import socket
 import stat
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -16,6 +19,7 @@ from run_store.messages import Lease, PhaseRecord, Status
 from run_store.store import Store, StoreAddress
 from scenarios.loading import load_scenario
 from tasks.deploy import start_agents
+from tasks.fleets.deployment import SCRIPT
 from tasks.fleets.remote import Access, Host, connect
 from tasks.fleets.ssh import SshFleet
 from tasks.local_services import local_store
@@ -150,6 +154,27 @@ async def test_silent_host_is_given_up(user_key: Path) -> None:
         with pytest.raises(FleetError, match="cannot be reached"):
             await connect(host, Access(key_file=user_key), within_s=1.0)
         assert time.monotonic() - began < 5
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd's programs")
+def test_systemd_takes_the_unit(tmp_path: Path) -> None:
+    """The unit that a host with systemd is given has no mistake that systemd would find."""
+    python = tmp_path / "env" / "e" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.symlink_to(sys.executable)
+    made = subprocess.run(
+        ["sh", str(SCRIPT), "unit", str(tmp_path), "e", "a"],
+        env={**os.environ, "RELAY_LOAD_HOME": str(tmp_path)},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    unit = tmp_path / "relay-load-test.service"
+    unit.write_text(made.stdout, encoding="utf-8")
+    done = subprocess.run(
+        ["systemd-analyze", "verify", str(unit)], check=False, capture_output=True, text=True
+    )
+    assert (done.returncode, unit.name in done.stderr) == (0, False), done.stderr
 
 
 async def test_too_few_hosts_are_refused(tmp_path: Path, user_key: Path) -> None:
