@@ -85,7 +85,9 @@ async def first_paint_s(page_file: Path) -> float | None:
         await page.goto(page_file.as_uri(), wait_until="load")
         # The page forbids eval, so it is asked again from outside instead of waiting inside.
         deadline = time.monotonic() + _PAINTED_WITHIN_S
-        while (painted_ms := await page.evaluate(_PAINT)) is None and time.monotonic() < deadline:
+        while (  # noqa: ASYNC110 - it is another process that paints
+            painted_ms := await page.evaluate(_PAINT)
+        ) is None and time.monotonic() < deadline:
             await asyncio.sleep(0.05)
         await browser.close()
     return None if painted_ms is None else float(painted_ms) / 1000

@@ -4,12 +4,12 @@ WITH cells AS (
     SELECT second, cell, weight FROM latency_cells WHERE metric = $metric AND phase = $phase
 ),
 spans AS (SELECT min(second) AS first_s, max(second) AS last_s FROM cells),
-windows AS (
-    SELECT unnest(range(first_s, last_s - $width_s + 2, $step_s))::INTEGER AS start FROM spans
-),
+-- Each cell goes to every window that holds its second.
 summed AS (
-    SELECT w.start, c.cell, sum(c.weight) AS weight
-    FROM windows w JOIN cells c ON c.second >= w.start AND c.second < w.start + $width_s
+    SELECT (c.second - o.range)::INTEGER AS start, c.cell, sum(c.weight) AS weight
+    FROM cells c, spans s, range($width_s) o
+    WHERE c.second - o.range BETWEEN s.first_s AND s.last_s - $width_s + 1
+        AND (c.second - o.range - s.first_s) % $step_s = 0
     GROUP BY ALL
 ),
 ranked AS (
