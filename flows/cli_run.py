@@ -59,7 +59,7 @@ def run(asked: Asked, *, out: Console, progress: Console) -> None:
         folder = _folder_of(flow_run_id, asked.results)
         summary = _summary(folder)
         if summary and folder:
-            print_verdict(out, summary, report=folder / "report.html")
+            print_verdict(out, summary, report=(folder / "report.html").resolve())
         if isinstance(ended, BaseException):
             raise ended
 

@@ -1,0 +1,101 @@
+"""`relay-load up`: everything for runs from Prefect's UI, on one machine, until Ctrl-C."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tasks.local_services import free_port
+from tests.command_line import PROGRAM, SHORT, environment, processes_of, relay_load
+from tests.waiting import wait_for
+
+DEPLOYMENTS = ["baseline", "heavy", "local", "moderate", "stress"]
+
+
+@contextmanager
+def started(folder: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], Path]]:
+    """Start `relay-load up`, as a terminal does; end it if the test did not."""
+    log = folder / "up.log"
+    with log.open("w") as output:
+        up = subprocess.Popen(
+            [str(PROGRAM), "up", *arguments],
+            cwd=folder,
+            env=environment(folder),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            text=True,
+            start_new_session=True,
+        )
+        try:
+            yield up, log
+        finally:
+            if up.poll() is None:
+                up.send_signal(signal.SIGTERM)
+                up.wait(120)
+
+
+@pytest.mark.flow
+@pytest.mark.browser
+@pytest.mark.timeout(420)
+def test_a_deployment_runs_and_ctrl_c_ends_all(tmp_path: Path) -> None:
+    """All deployments are there, one of them runs to its report, and nothing stays after Ctrl-C."""
+    ports = ["--port", str(free_port()), "--relay-port", str(free_port())]
+    with started(tmp_path, *ports) as (up, log):
+        wait_for(
+            lambda: "Ctrl-C stops all of this" in log.read_text() or up.poll() is not None,
+            within_s=180,
+        )
+        address = re.search(r"Prefect's UI: (\S+)", log.read_text())
+        assert address, log.read_text()
+        assert httpx.get(address[1]).is_success
+        api = f"{address[1]}/api"
+        found = httpx.post(f"{api}/deployments/filter", json={}).json()
+        assert sorted(entry["name"] for entry in found) == DEPLOYMENTS
+        assert {entry["concurrency_options"]["collision_strategy"] for entry in found} == {
+            "ENQUEUE"
+        }
+        done = subprocess.run(
+            [
+                *(sys.executable, "-m", "prefect", "deployment", "run", "relay-load/local"),
+                *("--param", f"overrides={json.dumps(SHORT)}", "--watch"),
+            ],
+            cwd=tmp_path,
+            env=environment(tmp_path, PREFECT_API_URL=api),
+            capture_output=True,
+            text=True,
+            timeout=180,
+            check=False,
+        )
+        worker_log = tmp_path / "results" / "prefect" / "worker.log"
+        assert "'Completed'" in done.stdout, done.stdout + worker_log.read_text()[-4000:]
+        assert len(list(tmp_path.glob("results/local-*/report.html"))) == 1
+        run = json.loads(relay_load("runs", "--json", cwd=tmp_path).out)[0]
+        relay = re.search(r"The local relay: (\S+)", log.read_text())
+        assert relay is not None
+        assert (run["verdict"], run["relay_url"]) == ("passed", relay[1])
+        up.send_signal(signal.SIGINT)
+        assert up.wait(60) == 0
+    wait_for(lambda: not processes_of(tmp_path), why=lambda: processes_of(tmp_path))
+
+
+def test_a_port_in_use_is_told(tmp_path: Path) -> None:
+    """A relay that cannot have the port it was given ends `up` with 1, and nothing stays."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        ended = relay_load("up", "--relay-port", port, cwd=tmp_path)
+    assert ended.code == 1
+    assert "The local relay does not start" in ended.told
+    wait_for(lambda: not processes_of(tmp_path), why=lambda: processes_of(tmp_path))
