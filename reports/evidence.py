@@ -40,6 +40,7 @@ def gather(database: RunDatabase, summary: Summary) -> Evidence:
         cuts=tuple(_cuts(database)),
         phases_not_run=facts.phases_without_record,
         running=facts.is_running,
+        scenario_known=facts.scenario is not None,
         stopped_by_objective=_stopped_by_objective(summary.objectives),
         between_workers_p50_ms=summary.delivery_between_workers_ms.p50,
         clock_error_ms=summary.clock.error_max_ms,

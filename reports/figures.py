@@ -276,7 +276,7 @@ class _ByScope:
             expected=int(expected.get("expected", 0)),
             delivered=int(expected.get("delivered", 0)),
             share=rounded(expected.get("share")),
-            edits_delivered_to_all=int(expected.get("edits_delivered_to_all", 0)),
+            edits_delivered_to_all=expected.get("edits_delivered_to_all", 0),
             max_weight=row.get("max_weight", 1.0),
         )
 

@@ -91,7 +91,9 @@ class Deliveries(Part):
     expected: int = 0
     delivered: int = 0
     share: float | None = Field(default=None, description="of the expected; by weight if thinned")
-    edits_delivered_to_all: int = 0
+    edits_delivered_to_all: int | None = Field(
+        default=0, description="null where some workers recorded a sample only"
+    )
     max_weight: float = Field(default=1, description="above 1: rows stand for several deliveries")
 
 

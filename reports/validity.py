@@ -113,6 +113,7 @@ class Evidence:
     cuts: tuple[Cut, ...] = ()
     phases_not_run: tuple[str, ...] = ()
     running: bool = False
+    scenario_known: bool = True
     stopped_by_objective: bool = False
     between_workers_p50_ms: float | None = None
     clock_error_ms: float | None = None
@@ -130,6 +131,7 @@ def judge_validity(evidence: Evidence) -> list[ValidityEvidence]:
         *_missed(evidence),
         *_unreported(evidence),
         *_held(evidence),
+        *_judgeable(evidence),
         *_course(evidence),
         *_late(evidence),
         *_strained(evidence),
@@ -270,6 +272,15 @@ def _course(evidence: Evidence) -> Iterator[ValidityEvidence]:
             from_s=cut.from_s,
             to_s=cut.from_s + cut.lasted_s,
             figures={"lasted_s": cut.lasted_s, "planned_s": cut.planned_s},
+        )
+
+
+def _judgeable(evidence: Evidence) -> Iterator[ValidityEvidence]:
+    if not evidence.scenario_known:
+        yield ValidityEvidence(
+            rule="scenario_unreadable",
+            level="invalid",
+            sentence="this version cannot read the run's scenario, so no objective was judged",
         )
 
 

@@ -1,6 +1,6 @@
 -- How long each delivery took. Within a worker both instants are of one clock. Between workers
--- each is put on the relay's clock by its worker's offset in that minute (or its median), and
--- `error_ms` bounds what is left. A delivery's second is that of its edit's intended time within
+-- each is put on the relay's clock by its worker's offset in that minute (or its median), to
+-- the microsecond, and `error_ms` bounds what is left. A delivery's second is that of its edit's intended time within
 -- a worker, and that of its being seen between workers.
 CREATE TABLE delivery_latencies AS
 WITH between_workers AS (
@@ -10,8 +10,8 @@ WITH between_workers AS (
 ),
 corrected AS (
     SELECT b.*,
-        coalesce(mo.offset_ms, co.offset_ms, 0) - coalesce(mw.offset_ms, cw.offset_ms, 0)
-            AS apart_ms,
+        (1000 * (coalesce(mo.offset_ms, co.offset_ms, 0)
+            - coalesce(mw.offset_ms, cw.offset_ms, 0)))::BIGINT AS apart_us,
         coalesce(mo.error_ms, co.error_ms) + coalesce(mw.error_ms, cw.error_ms) AS error_ms
     FROM between_workers b
     LEFT JOIN clock_minutes mo
@@ -39,7 +39,7 @@ SELECT
     floor(at_s)::INTEGER,
     at_s,
     floor(at_s)::INTEGER,
-    (seen_us - intended_us) / 1000.0 - apart_ms,
-    (seen_us - sent_us) / 1000.0 - apart_ms,
+    (seen_us - intended_us - apart_us) / 1000.0,
+    (seen_us - sent_us - apart_us) / 1000.0,
     error_ms
 FROM corrected;

@@ -1,54 +1,52 @@
--- Figures of one latency for the run, each phase and each worker: exact quantiles of pooled
--- samples (linear between closest ranks, as quantile_cont; Hyndman and Fan's type 7).
+-- A row of weight w counts as w equal samples: with W the sum of weights, the q-quantile is at
+-- place q (W - 1); a row covers the places from the weight before it to that plus w - 1, and
+-- between two rows the value moves in a straight line. With all weights 1 this is quantile_cont
+-- (linear between closest ranks; Hyndman and Fan's type 7). `upto` is the sum of weights up to and
+-- with the row, `next_ms` the value of the row behind it.
+CREATE MACRO quantile_at(ms, next_ms, upto, place) AS
+    coalesce(
+        arg_min(
+            CASE WHEN place <= upto - 1 OR next_ms IS NULL THEN ms
+                ELSE ms + (place - (upto - 1)) * (next_ms - ms) END,
+            upto
+        ) FILTER (WHERE upto > place),
+        max(ms)
+    );
+
+-- Figures of one latency for the run, each phase and each worker: exact quantiles of all samples
+-- pooled. Equal values are counted together first, so that ten million samples take the memory of
+-- the different microseconds among them.
 CREATE MACRO distribution_of(wanted) AS TABLE
-SELECT scope, phase, worker, count, samples, min, mean,
-    quantiles[1] AS p50, quantiles[2] AS p95, quantiles[3] AS p99, max
-FROM (
+WITH counted AS (
+    SELECT phase, worker, ms, sum(weight) AS weight, count(*) AS samples
+    FROM latencies WHERE metric = wanted GROUP BY phase, worker, ms
+),
+scoped AS (
     SELECT
         CASE WHEN grouping(phase) = 0 THEN 'phase' WHEN grouping(worker) = 0 THEN 'worker'
             ELSE 'run' END AS scope,
-        phase, worker,
-        sum(weight) AS count,
-        count(*) AS samples,
-        min(ms) AS min,
-        fsum(ms * weight) / sum(weight) AS mean,
-        quantile_cont(ms, [0.5, 0.95, 0.99]) AS quantiles,
-        max(ms) AS max
-    FROM latencies
-    WHERE metric = wanted
-    GROUP BY GROUPING SETS ((), (phase), (worker))
-);
-
--- The same for each second of the run.
-CREATE MACRO distribution_by_second(wanted) AS TABLE
-SELECT second, count,
-    quantiles[1] AS p50, quantiles[2] AS p95, quantiles[3] AS p99, max
-FROM (
-    SELECT
-        second,
-        sum(weight) AS count,
-        quantile_cont(ms, [0.5, 0.95, 0.99]) AS quantiles,
-        max(ms) AS max
-    FROM latencies
-    WHERE metric = wanted
-    GROUP BY second
-);
-
--- The same for every window of a length, each a second after the one before it, within `from_s`
--- to `to_s`; a window that begins at s takes in what was intended from s on, up to its length.
-CREATE MACRO distribution_by_window(wanted, wanted_phase, from_s, starts, length_s) AS TABLE
-WITH samples AS (
-    SELECT floor(at_s - from_s)::INTEGER AS bin, ms
-    FROM latencies WHERE metric = wanted AND (wanted_phase IS NULL OR phase = wanted_phase)
+        phase, worker, ms, sum(weight) AS weight, sum(samples)::BIGINT AS samples
+    FROM counted GROUP BY GROUPING SETS ((ms), (phase, ms), (worker, ms))
+),
+ranked AS (
+    SELECT *,
+        sum(weight) OVER (
+            PARTITION BY scope, phase, worker ORDER BY ms
+            ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
+        ) AS upto,
+        lead(ms) OVER (PARTITION BY scope, phase, worker ORDER BY ms) AS next_ms,
+        sum(weight) OVER (PARTITION BY scope, phase, worker) AS total
+    FROM scoped
 )
 SELECT
-    from_s + start AS from_s, from_s + start + length_s AS to_s, count, min, mean,
-    quantiles[1] AS p50, quantiles[2] AS p95, quantiles[3] AS p99, max
-FROM (
-    SELECT
-        w.start, count(*)::DOUBLE AS count, min(ms) AS min, favg(ms) AS mean,
-        quantile_cont(ms, [0.5, 0.95, 0.99]) AS quantiles, max(ms) AS max
-    FROM generate_series(0, starts) AS w(start)
-    JOIN samples s ON s.bin >= w.start AND s.bin < w.start + length_s
-    GROUP BY w.start
-);
+    scope, phase, worker,
+    sum(weight) AS count,
+    sum(samples)::BIGINT AS samples,
+    min(ms) AS min,
+    fsum(ms * weight) / sum(weight) AS mean,
+    quantile_at(ms, next_ms, upto, 0.5 * (total - 1)) AS p50,
+    quantile_at(ms, next_ms, upto, 0.95 * (total - 1)) AS p95,
+    quantile_at(ms, next_ms, upto, 0.99 * (total - 1)) AS p99,
+    max(ms) AS max
+FROM ranked
+GROUP BY scope, phase, worker;

@@ -65,45 +65,54 @@ FROM made m JOIN sync_spans s
 WHERE s.from_us <= m.started_us - 100000 AND s.to_us >= m.acknowledged_us + 5000000
     AND s.connection <> m.connection;
 
--- Edits whose observers are not exactly those expected: only these are compared one by one, since
--- there are as many pairs as deliveries. Sums of hashes differ where sets do.
+-- Workers that recorded only a sample of the deliveries: what they did not record may have come.
+CREATE TABLE thinned_workers AS
+SELECT DISTINCT attempt, worker FROM delivery_latencies WHERE weight <> 1;
+
+-- Expected deliveries that did not come. There are as many pairs as deliveries, so only edits
+-- whose observers are not exactly those expected are compared one by one: sums of hashes differ
+-- where sets do.
 CREATE TABLE undelivered_pairs AS
 WITH expected AS (
     SELECT attempt, edit, count(*) AS n, sum(hash(observer)::HUGEINT) AS observers
-    FROM expected_pairs GROUP BY ALL
+    FROM expected_pairs ANTI JOIN thinned_workers USING (attempt, worker) GROUP BY ALL
 ),
 shown AS (
     SELECT attempt, edit, count(*) AS n, sum(hash(observer)::HUGEINT) AS observers
-    FROM delivery_latencies WHERE repeat = 1 GROUP BY ALL
+    FROM delivery_latencies ANTI JOIN thinned_workers USING (attempt, worker)
+    WHERE repeat = 1 GROUP BY ALL
 ),
 different AS (
     SELECT e.attempt, e.edit FROM expected e LEFT JOIN shown s USING (attempt, edit)
     WHERE (e.n, e.observers) IS DISTINCT FROM (s.n, s.observers)
 )
 SELECT p.*
-FROM expected_pairs p SEMI JOIN different USING (attempt, edit)
+FROM expected_pairs p
+SEMI JOIN different USING (attempt, edit)
+ANTI JOIN thinned_workers USING (attempt, worker)
 ANTI JOIN (
     SELECT attempt, edit, observer
     FROM delivery_latencies SEMI JOIN different USING (attempt, edit) WHERE repeat = 1
 ) d USING (attempt, edit, observer);
 
--- For each acknowledged edit: how many other connections should have shown it, how many did, and
--- how many are known to have missed it (`unseen`: all deliveries were recorded, and no later look
--- at the replica tells otherwise).
+-- For each acknowledged edit: how many other connections should have shown it, how many of these
+-- at workers that recorded a sample only, how many did not show it, and how many of those are not
+-- overruled by a later look at the replica (`unseen`).
 CREATE TABLE edit_deliveries AS
-WITH expected AS (SELECT attempt, edit, count(*) AS n FROM expected_pairs GROUP BY ALL),
-thinned AS (SELECT DISTINCT attempt, worker FROM delivery_latencies WHERE weight <> 1),
+WITH expected AS (
+    SELECT p.attempt, p.edit, count(*) AS n, count(t.worker) AS sampled
+    FROM expected_pairs p LEFT JOIN thinned_workers t USING (attempt, worker) GROUP BY ALL
+),
 missed AS (
     SELECT u.attempt, u.edit, count(*) AS n,
-        count(*) FILTER (WHERE t.worker IS NULL AND x.connection IS NULL) AS unseen
+        count(*) FILTER (WHERE x.connection IS NULL) AS unseen
     FROM undelivered_pairs u
-    LEFT JOIN thinned t ON t.attempt = u.attempt AND t.worker = u.worker
     LEFT JOIN replica_states x
         ON x.attempt = u.attempt AND x.connection = u.observer AND x.document = u.document
         AND x.generation = u.generation
     GROUP BY ALL
 )
-SELECT e.attempt, e.edit, e.n AS expected, e.n - coalesce(m.n, 0) AS delivered,
+SELECT e.attempt, e.edit, e.n AS expected, e.sampled, coalesce(m.n, 0) AS undelivered,
     coalesce(m.unseen, 0) AS unseen
 FROM expected e LEFT JOIN missed m USING (attempt, edit);
 

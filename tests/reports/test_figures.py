@@ -151,6 +151,26 @@ def test_a_weight_counts_as_so_many_equal_samples(store: Store) -> None:
     assert figures.deliveries.max_weight == 7
 
 
+def test_a_thinned_worker_is_not_blamed_for_what_it_did_not_record(store: Store) -> None:
+    """Where only a sample was recorded, the share is estimated by weight and nothing is lost."""
+    run = healthy_run("figures-thinned", phases=LONG, workers=2)
+    for worker in run.workers:
+        del run.samples["replicas", "02-cooldown", worker]
+    columns = run.samples["deliveries", "01-sustained", "worker-1"]
+    kept = np.arange(len(columns["edit"])) % 4 == 0
+    for name, values in columns.items():
+        columns[name] = values[kept]
+    columns["weight"] = np.full(int(kept.sum()), 4.0)
+    _without_delivery(run, 40, 1 if _writer(run, 40) != 1 else 3)
+    run.write(store)
+    with open_run(store, run.run_id) as database:
+        figures = run_figures(database).run
+    # Connections 1 and 3 are worker-2's, which recorded everything: that delivery is missed.
+    assert figures.edits.lost == 1
+    assert figures.deliveries.edits_delivered_to_all is None
+    assert figures.deliveries.share == pytest.approx(1, abs=0.01)
+
+
 def test_weights_of_one_give_the_plain_quantiles(store: Store) -> None:
     """The weighted computation equals quantile_cont where every row stands for itself."""
     plain, weighed = healthy_run("figures-plain"), healthy_run("figures-weighed")
@@ -411,16 +431,17 @@ def _events(run: RunWriter, phase: str, worker: str, rows: list[tuple[str, int, 
     start_us = run.start_us(phase)
     key = ("connections", run.label(phase), worker)
     columns = run.samples.setdefault(key, {})
-    for name, values in {
+    added: Columns = {
         "at_us": [start_us + at for _, _, at in rows],
         "connection": [connection for _, connection, _ in rows],
         "document": [0 for _ in rows],
         "generation": [0 for _ in rows],
         "event": [event for event, _, _ in rows],
         "tries": [2 for _ in rows],
-    }.items():
+        "duration_ms": [5.0 for _ in rows],
+    }
+    for name, values in added.items():
         columns[name] = [*columns.get(name, []), *values]
-    columns["duration_ms"] = [*columns.get("duration_ms", []), *(5.0 for _ in rows)]
 
 
 def test_drops_and_recoveries_are_counted_and_timed(store: Store) -> None:

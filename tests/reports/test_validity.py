@@ -48,6 +48,7 @@ def _short(seconds: int) -> Shortfall:
     [
         ({}, None, "valid"),
         ({"samples": 0}, "no_samples", "invalid"),
+        ({"scenario_known": False}, "scenario_unreadable", "invalid"),
         ({"samples": 0, "running": True}, "running", "valid"),
         ({"lost": (_lost(0.1),)}, "lost_worker", "degraded"),
         ({"lost": (_lost(0.11),)}, "lost_worker", "invalid"),

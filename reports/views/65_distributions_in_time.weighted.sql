@@ -1,50 +1,5 @@
--- As 60_distributions, for samples of which some stand for several. A row of weight w counts as
--- w equal samples: with W the sum of weights, the q-quantile is at position q (W - 1); a row
--- covers the positions from the weight before it to that plus w - 1, and between two rows the
--- value moves in a straight line. With all weights 1 this is quantile_cont.
-CREATE MACRO quantile_at(ms, next_ms, upto, place) AS
-    coalesce(
-        arg_min(
-            CASE WHEN place <= upto - 1 OR next_ms IS NULL THEN ms
-                ELSE ms + (place - (upto - 1)) * (next_ms - ms) END,
-            upto
-        ) FILTER (WHERE upto > place),
-        max(ms)
-    );
-
-CREATE MACRO distribution_of(wanted) AS TABLE
-WITH samples AS (
-    SELECT 'run' AS scope, NULL AS phase, NULL AS worker, ms, weight
-    FROM latencies WHERE metric = wanted
-    UNION ALL
-    SELECT 'phase', phase, NULL, ms, weight FROM latencies WHERE metric = wanted
-    UNION ALL
-    SELECT 'worker', NULL, worker, ms, weight FROM latencies WHERE metric = wanted
-),
-ranked AS (
-    SELECT *,
-        sum(weight) OVER ranks AS upto,
-        lead(ms) OVER (PARTITION BY scope, phase, worker ORDER BY ms, weight) AS next_ms,
-        sum(weight) OVER (PARTITION BY scope, phase, worker) AS total
-    FROM samples
-    WINDOW ranks AS (
-        PARTITION BY scope, phase, worker ORDER BY ms, weight
-        ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
-    )
-)
-SELECT
-    scope, phase, worker,
-    sum(weight) AS count,
-    count(*) AS samples,
-    min(ms) AS min,
-    fsum(ms * weight) / sum(weight) AS mean,
-    quantile_at(ms, next_ms, upto, 0.5 * (total - 1)) AS p50,
-    quantile_at(ms, next_ms, upto, 0.95 * (total - 1)) AS p95,
-    quantile_at(ms, next_ms, upto, 0.99 * (total - 1)) AS p99,
-    max(ms) AS max
-FROM ranked
-GROUP BY scope, phase, worker;
-
+-- As 65_distributions_in_time, for a run of which some deliveries stand for several: exact
+-- quantiles of weighted rows need a sort, which only such a run pays for.
 CREATE MACRO distribution_by_second(wanted) AS TABLE
 WITH ranked AS (
     SELECT second, ms, weight,
