@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import signal
 from types import FrameType, TracebackType
 from typing import Any, Self
@@ -30,11 +31,13 @@ class Interrupts:
         self._conductor: Conductor | None = None
         self._task: asyncio.Task[Any] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._context: contextvars.Context | None = None
         self._before: Any = None
         self._stage = "start"
 
     def __enter__(self) -> Self:
         self._task, self._loop = asyncio.current_task(), asyncio.get_running_loop()
+        self._context = contextvars.copy_context()
         try:
             self._before = signal.signal(signal.SIGINT, self._on_signal)
         except ValueError:
@@ -85,7 +88,8 @@ class Interrupts:
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         # A handler may run between any two instructions; what it does belongs into the loop.
         if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._interrupted)
+            # It runs in whatever context the loop was in; the flow's own knows who shows the run.
+            self._loop.call_soon_threadsafe(self._interrupted, context=self._context)
 
     def _interrupted(self) -> None:
         self.count += 1

@@ -1,0 +1,269 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, FlowRunFilter
+from prefect.client.schemas.objects import State
+from prefect.flow_engine import run_flow
+from prefect.states import Scheduled
+
+from flows.relay_load import relay_load
+from run_store.errors import InterruptedRunError, InvalidRunError
+from run_store.layout import RunLayout
+from run_store.messages import PhaseRecord, RunRecord
+from run_store.store import Store
+from tasks.local_services import local_store
+from tests.flow_process import BRIEF, MARK, FlowProcess, run_record, with_mark
+from tests.store_server import StoreServer
+from tests.waiting import wait_for
+
+pytestmark = [pytest.mark.flow, pytest.mark.browser, pytest.mark.usefixtures("prefect_api")]
+PHASES = ["00-warmup", "01-ramp-up", "02-sustained", "03-cooldown"]
+
+
+@pytest.fixture
+def mark(monkeypatch: pytest.MonkeyPatch) -> str:
+    """Mark what this process starts."""
+    mark = uuid.uuid4().hex
+    monkeypatch.setenv(MARK, mark)
+    return mark
+
+
+Begin = Callable[..., FlowProcess]
+
+
+@pytest.fixture
+def begin(tmp_path: Path) -> Iterator[Begin]:
+    """Start the flow in a process of its own; nothing of it outlives the test."""
+    begun: list[FlowProcess] = []
+
+    def begin_one(overrides: dict[str, Any] | None = None, **parameters: Any) -> FlowProcess:
+        begun.append(FlowProcess(tmp_path, overrides=overrides or {}, **parameters))
+        return begun[-1]
+
+    yield begin_one
+    for flow in begun:
+        flow.clean()
+
+
+def phase_record(results: Path, label: str) -> PhaseRecord:
+    [file] = (results / "store/relay-load/runs").glob(f"*/phases/{label}.json")
+    return PhaseRecord.model_validate_json(file.read_bytes())
+
+
+def nothing_left(mark: str) -> bool:
+    return not with_mark(mark)
+
+
+def agents(mark: str) -> dict[str, psutil.Process]:
+    """Return the agents by their workers' names; their guardians are not among them."""
+    found = {}
+    for process in with_mark(mark):
+        words = process.cmdline()
+        if "worker_agent" in words and not any("guardian.py" in word for word in words):
+            found[Path(words[-1]).parent.name] = process
+    return found
+
+
+async def third_order(results: Path) -> Path:
+    """Wait until the sustained phase is ordered; return the run's folder in the bucket."""
+    pattern = "store/relay-load/runs/*/attempt=1/orders/000003.json"
+    [order] = await asyncio.to_thread(
+        wait_for, lambda: list(results.glob(pattern)), within_s=90, every_s=0.2
+    )
+    return order.parents[2]
+
+
+async def test_a_run_passes(tmp_path: Path, mark: str) -> None:
+    """A short run passes: all edits reach all, the UI shows it, and nothing is left behind."""
+    results = tmp_path / "results"
+    state = await relay_load("local", results=str(results), overrides=BRIEF, return_state=True)
+    assert state.is_completed(), state
+    record = run_record(results)
+    folder = results / record.run_id
+    summary = json.loads((folder / "summary.json").read_text())
+    assert (summary["run_id"], summary["scenario"]) == (record.run_id, "local")
+    assert (record.state, record.verdict) == ("reported", summary["verdict"])
+    assert summary["verdict"] == "passed"
+    assert summary["edits"]["failed"] == 0
+    assert summary["connections"]["peak"] == 6
+    assert [phase_record(results, label).stopped_early for label in PHASES] == [""] * 4
+    assert (folder / "report.html").stat().st_size > 0
+    assert not list(folder.glob("**/agent.json")), "the store's keys stay nowhere"
+    assert not list(folder.glob("**/*.arrows")), "all samples are in the bucket"
+    assert await asyncio.to_thread(wait_for, lambda: nothing_left(mark))
+    flow_run_id = state.state_details.flow_run_id
+    assert flow_run_id is not None
+    assert record.run_id.endswith(flow_run_id.hex[-8:])
+    async with get_client() as client:
+        by_run = FlowRunFilter.model_validate({"id": {"any_": [flow_run_id]}})
+        names = {run.name for run in await client.read_task_runs(flow_run_filter=by_run)}
+        assert names >= {"warmup", "ramp-up", "sustained", "cooldown"}
+        of_run = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[flow_run_id]))
+        artifacts = {item.key: item for item in await client.read_artifacts(artifact_filter=of_run)}
+    assert artifacts["phase-sustained"].type == "progress"
+    assert artifacts["phase-sustained"].data == 100
+    assert artifacts["objectives"].type == "table"
+    assert "passed" in str(artifacts["report"].data)
+
+
+async def test_one_of_two_workers_is_killed(tmp_path: Path, mark: str) -> None:
+    """The run goes on to its report, which is invalid and says who was lost, when and with what."""
+    results = tmp_path / "results"
+    flow = asyncio.create_task(
+        relay_load(
+            "local",
+            results=str(results),
+            overrides={**BRIEF, "phases.sustained.duration": "6s"},
+        )
+    )
+    await third_order(results)
+    agents(mark)["worker-2"].send_signal(signal.SIGKILL)
+    with pytest.raises(InvalidRunError, match="worker-2"):
+        await flow
+    [lost] = phase_record(results, "02-sustained").lost
+    assert (lost.worker, lost.phase, lost.connections) == ("worker-2", "02-sustained", 3)
+    assert phase_record(results, "03-cooldown").slots == ["worker-1", ""]
+    record = run_record(results)
+    assert (record.state, record.validity) == ("reported", "invalid")
+    assert (results / record.run_id / "report.html").exists()
+    assert not list(results.glob("*/attempt-1/worker-2/spool")), "its last samples were shipped"
+    assert await asyncio.to_thread(wait_for, lambda: nothing_left(mark))
+
+
+async def test_all_workers_are_killed(tmp_path: Path, mark: str) -> None:
+    """A run whose workers are all gone ends soon, with a report of what was measured."""
+    results = tmp_path / "results"
+    flow = asyncio.create_task(
+        relay_load(
+            "local",
+            results=str(results),
+            overrides={**BRIEF, "phases.sustained.duration": "300s"},
+        )
+    )
+    await third_order(results)
+    for agent in agents(mark).values():
+        agent.send_signal(signal.SIGKILL)
+    async with asyncio.timeout(60):
+        with pytest.raises(Exception, match=r"[Ee]very worker was lost"):
+            await flow
+    record = run_record(results)
+    assert record.state == "failed"
+    assert (results / record.run_id / "report.html").exists()
+    assert await asyncio.to_thread(wait_for, lambda: nothing_left(mark))
+
+
+async def test_a_retry_goes_on_where_the_run_stands(tmp_path: Path, mark: str) -> None:
+    """Retrying the flow run keeps its complete phases, reconnects, and does the rest."""
+    results = tmp_path / "results"
+    parameters: dict[str, Any] = {
+        "scenario": "local",
+        "results": str(results),
+        "overrides": {**BRIEF, "phases.sustained.duration": "5s"},
+    }
+
+    async def first_attempt() -> State[Any]:
+        return await relay_load(**parameters, return_state=True)
+
+    first = asyncio.create_task(first_attempt())
+    run = await third_order(results)
+    with local_store(results) as address:
+        Store(address).put(RunLayout(run.name).stop, b"{}")
+    state = await first
+    assert state.is_failed()
+    with pytest.raises(InterruptedRunError, match="asked to stop"):
+        await state.aresult()
+    warmup = phase_record(results, "00-warmup")
+    assert phase_record(results, "02-sustained").stopped_early == "asked to stop"
+
+    flow_run_id = state.state_details.flow_run_id
+    assert flow_run_id is not None
+    async with get_client() as client:
+        await client.set_flow_run_state(flow_run_id, Scheduled(name="AwaitingRetry"), force=True)
+        flow_run = await client.read_flow_run(flow_run_id)
+    retried: Any = run_flow(relay_load, flow_run=flow_run, parameters=parameters)
+    await retried
+    record = run_record(results)
+    assert record.run_id == run.name
+    assert [attempt.first_phase for attempt in record.attempts] == [0, 2]
+    assert record.state == "reported"
+    assert phase_record(results, "00-warmup") == warmup
+    again = phase_record(results, "02-sustained")
+    assert (again.attempt, again.stopped_early, again.connections.start) == (2, "", 6)
+    assert await asyncio.to_thread(wait_for, lambda: nothing_left(mark))
+
+
+@pytest.mark.parametrize(
+    ("moment", "reported"),
+    [("deploy: ", False), ("02-sustained: ", True), ("teardown: ", True)],
+)
+def test_ctrl_c_once(begin: Begin, moment: str, reported: bool) -> None:
+    """Once ends the run in order, and what was measured is reported."""
+    long = {"phases.sustained.duration": "1s" if moment == "teardown: " else "300s"}
+    flow = begin(long)
+    flow.wait_for(moment)
+    flow.send(signal.SIGINT)
+    code = flow.wait()
+    assert code == (0 if moment == "teardown: " else 130), flow.said
+    wait_for(lambda: not flow.left(), why=flow.left)
+    record = run_record(flow.results)
+    assert (flow.results / record.run_id / "report.html").exists() == reported
+    assert record.state == ("reported" if moment == "teardown: " else "stopped")
+
+
+def test_ctrl_c_twice(begin: Begin) -> None:
+    """Twice ends it now, without a report, and everything is given back all the same."""
+    flow = begin({"phases.sustained.duration": "300s"})
+    flow.wait_for("02-sustained: ")
+    flow.send(signal.SIGINT)
+    flow.wait_for("press Ctrl-C again")
+    flow.send(signal.SIGINT)
+    assert flow.wait() == 130, flow.said
+    wait_for(lambda: not flow.left(), why=flow.left)
+    record = run_record(flow.results)
+    assert record.state == "stopped"
+    assert not (flow.results / record.run_id / "report.html").exists()
+    assert not list(flow.results.glob("**/agent.json"))
+
+
+def test_a_terminated_flow_tears_down(begin: Begin) -> None:
+    """SIGTERM, which is how a cancellation comes, leaves nothing running."""
+    flow = begin({"phases.sustained.duration": "300s"})
+    flow.wait_for("02-sustained: ")
+    flow.send(signal.SIGTERM)
+    assert flow.wait() != 0
+    wait_for(lambda: not flow.left(), why=flow.left)
+    assert not list(flow.results.glob("**/agent.json"))
+
+
+def test_a_killed_flow_leaves_no_process(
+    begin: Begin, store_server: StoreServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SIGKILL of the flow ends agents, browsers and relay; the agents ship what they have."""
+    keys = store_server.address.secrets()
+    assert keys is not None
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", store_server.address.endpoint_url or "")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", keys[0])
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", keys[1])
+    prefix = uuid.uuid4().hex
+    flow = begin({"phases.sustained.duration": "300s"}, store=f"s3://relay-load/{prefix}")
+    flow.wait_for("connections 6 of 6")
+    names = {psutil.Process(process.pid).name() for process in with_mark(flow.mark)}
+    assert any("chrom" in name for name in names), names
+    flow.send(signal.SIGKILL)
+    flow.wait()
+    wait_for(lambda: not flow.left(), within_s=40, why=flow.left)
+    bucket = store_server.folder / "relay-load" / prefix / "runs"
+    [run] = [RunRecord.model_validate_json(file.read_bytes()) for file in bucket.glob("*/run.json")]
+    assert run.state == "running", "nobody was there to say otherwise"
+    shipped = list(bucket.glob("*/samples/resources/*/phase=02-sustained/*/*.parquet"))
+    assert len(shipped) == 2
