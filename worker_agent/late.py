@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 
 from run_store.messages import Order
@@ -10,25 +9,36 @@ from worker_agent.agenda import Agenda, Event
 from worker_agent.base_load import BaseLoad
 
 
-def left_of(events: Iterable[Event], now_s: float) -> list[Event]:
-    """Return what is left of an agenda at `now_s`, in the order of time.
+def left_of(agenda: Agenda, now_s: float) -> list[Event]:
+    """Return what is left of an agenda at `now_s`; a page can be given it as it is.
 
-    What was due before is over, but for connections that should be open by now: each opens with
-    the document that it would hold.
+    What was due before is over, but for connections that should be open by now: each opens
+    with the document that its members hold at `now_s`, and joins those that it had fetched for
+    later.
     """
+    current: dict[int, int] = {}
+    for move in agenda.moves:
+        if move.at_s <= now_s:
+            current[move.document] = max(move.to, current.get(move.document, 0))
     opens: dict[int, Event] = {}
+    joins: list[Event] = []
     rest: list[Event] = []
-    for event in events:
+    for event in agenda.events:
         if event.at_s > now_s:
             rest.append(event)
         elif event.kind == "open":
-            opens[event.connection] = event
-        elif event.kind == "join" and event.connection in opens:
-            opened = opens[event.connection]
-            opens[event.connection] = replace(opened, generation=event.generation)
+            generation = max(event.generation, current.get(event.document, 0))
+            opens[event.connection] = replace(event, generation=generation)
+        elif event.kind == "join":
+            joins.append(event)
         elif event.kind == "close":
             opens.pop(event.connection, None)
-    return [*opens.values(), *rest]
+    ahead = [
+        join
+        for join in joins
+        if join.connection in opens and join.generation > opens[join.connection].generation
+    ]
+    return [*opens.values(), *ahead, *rest]
 
 
 class TakesUpLate(BaseLoad):
@@ -70,6 +80,6 @@ class TakesUpLate(BaseLoad):
                 for edit, row in self._recording.outstanding.items()
                 if row["intended_us"] > now_us
             }
-        events = left_of(agenda.events, (now_us - order.starts_at_us) / 1e6)
+        events = left_of(agenda, (now_us - order.starts_at_us) / 1e6)
         self._agenda = Agenda(events, agenda.moves, agenda.edits)
         return self._agenda

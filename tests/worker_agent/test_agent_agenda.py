@@ -5,7 +5,7 @@ import pytest
 
 from run_store.messages import Line, Order, PhaseRef
 from run_store.schedule import Plan, planned_edits
-from worker_agent.agenda import LONGEST_LEAD_S, Event, agenda_of
+from worker_agent.agenda import LONGEST_LEAD_S, Agenda, Event, Move, agenda_of
 from worker_agent.late import left_of
 
 PLAN = Plan(connections_per_document=0, edits_per_document=500, pacing="constant", seed=1)
@@ -173,31 +173,59 @@ def test_an_agenda_taken_up_late_has_what_is_left() -> None:
         Event(0.0, "open", 1, 0, 0),
         Event(0.0, "open", 2, 0, 0),
         Event(0.0, "drop", 1, 0, 0),
+        Event(0.5, "join", 2, 0, 2),
         Event(1.0, "edit", 1, 0, 0, 7),
         Event(2.0, "join", 2, 0, 1),
+        Event(2.1, "join", 1, 0, 1),
         Event(3.0, "open", 3, 0, 1),
         Event(4.0, "close", 1, 0, 0),
         Event(5.0, "edit", 2, 0, 1, 8),
         Event(6.0, "close", 2, 0, 1),
     ]
-    assert left_of(events, 4.5) == [
+    agenda = Agenda(events, [Move(2.5, 0, 1), Move(5.5, 0, 2)], [])
+    assert left_of(agenda, 4.5) == [
         Event(0.0, "open", 2, 0, 1),
         Event(3.0, "open", 3, 0, 1),
+        Event(0.5, "join", 2, 0, 2),
         *events[-2:],
     ]
-    assert left_of(events, -1.0) == events
-    assert left_of(events, 100.0) == [Event(3.0, "open", 3, 0, 1)]
+    assert left_of(agenda, -1.0) == events
+    assert left_of(agenda, 100.0) == [Event(3.0, "open", 3, 0, 2)]
 
 
 @pytest.mark.parametrize("now_s", [0.0, 7.3, 15.0, 29.9])
 def test_what_is_left_continues_the_plan(now_s: float) -> None:
-    """After any instant the same edits, joins and closes follow, and the same ones are open."""
+    """The same events follow, and the same connections hold what they would hold by then."""
     phase = order(30, 12, rate=5, document_edits={0: 15})
-    for its in events_of(phase, MOVING).values():
-        left = left_of(its, now_s)
-        later = [event for event in its if event.at_s > now_s]
-        assert [event for event in left if event.at_s > now_s] == later
-        now = {event.connection for event in left if event.at_s <= now_s}
-        closed = {e.connection for e in its if e.kind == "close" and e.at_s <= now_s}
+    for worker in ("a", "b", "c"):
+        agenda = agenda_of(phase, MOVING, worker)
+        its, left = agenda.events, left_of(agenda, now_s)
+        assert [e for e in left if e.at_s > now_s] == [e for e in its if e.at_s > now_s]
         opened = {e.connection for e in its if e.kind == "open" and e.at_s <= now_s}
-        assert now == opened - closed
+        closed = {e.connection for e in its if e.kind == "close" and e.at_s <= now_s}
+        now = [e for e in left if e.at_s <= now_s]
+        assert {e.connection for e in now if e.kind == "open"} == opened - closed
+        for connection in opened - closed:
+            moves = [m for m in agenda.moves if m.document == connection // 10]
+            current = max((m.to for m in moves if m.at_s <= now_s), default=0)
+            held = {
+                e.generation
+                for e in its
+                if e.connection == connection and e.kind in ("open", "join") and e.at_s <= now_s
+            }
+            holds = {e.generation for e in now if e.connection == connection}
+            assert holds == {current} | {one for one in held if one > current}
+
+
+@pytest.mark.parametrize("now_s", [3.0, 20.0, 41.0])
+def test_every_edit_that_is_left_finds_its_document(now_s: float) -> None:
+    """Also a writer that opens late holds the generation of each edit, before it."""
+    plan = Plan(connections_per_document=7, edits_per_document=9, pacing="poisson", seed=4)
+    phase = order(4, 30, rate=5, duration_s=60.0, document_edits={0: 18, 1: 10})
+    for worker in ("a", "b", "c"):
+        holds: dict[int, set[int]] = {}
+        for event in left_of(agenda_of(phase, plan, worker), now_s):
+            if event.kind in ("open", "join"):
+                holds.setdefault(event.connection, set()).add(event.generation)
+            elif event.kind == "edit":
+                assert event.generation in holds[event.connection]

@@ -19,6 +19,7 @@ from tests.relay_process import ROOT
 from tests.store_server import StoreServer
 from tests.waiting import wait_for
 from tests.worker_agent.samples import PHASE, deliveries, edits, parts, rows
+from tests.worker_agent.small_disk import SmallDisk
 from worker_agent import spool as spool_module
 from worker_agent.journal import Journal, read_batches
 from worker_agent.shipping import spool_of
@@ -243,6 +244,23 @@ def test_what_comes_after_a_compaction_is_numbered_on(spool: Spool, server: Stor
     assert spool.numbers(PHASE) == {"edits": 7}
 
 
+def test_numbers_go_on_after_a_compaction_and_a_restart(
+    config: AgentConfig, server: StoreServer
+) -> None:
+    """A successor knows the numbers of parts whose rows are on its disk no more."""
+    for start in (0, 3):
+        with closing(spool_of(config)) as spool:
+            for number in range(start, start + 3):
+                spool.append(PHASE, "edits", edits([number]))
+                spool.freeze()
+            spool.ship()
+            spool.compact(PHASE)
+            assert spool.numbers(PHASE) == {"edits": start + 3}
+    assert numbers(rows(server.store(), config.run_id, "edits")) == list(range(6))
+    found = parts(server.store(), config.run_id)
+    assert [(part.first, part.last) for part in found] == [(1, 3), (4, 6)]
+
+
 def test_dying_in_a_compaction_doubles_nothing(
     start_writer: Start, config: AgentConfig, server: StoreServer
 ) -> None:
@@ -455,41 +473,14 @@ def test_shipping_by_itself_says_why_it_could_not(config: AgentConfig, tmp_path:
         assert spool.unshipped() == {PHASE: 1}
 
 
-class SmallDisk:
-    """A file system of its own, 2 MiB large, that a test can fill."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._filler = folder / "filler"
-
-    def fill(self, *, leaving: int = 0) -> None:
-        """Leave so many bytes free, or none."""
-        chunk = b"\xa5" * 4096
-        with self._filler.open("ab", buffering=0) as file:
-            try:
-                while True:
-                    file.write(chunk)
-            except OSError:
-                pass
-            file.truncate(max(0, file.tell() - leaving))
-
-    def clear(self) -> None:
-        """Give the room back."""
-        self._filler.unlink()
-
-
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[SmallDisk]:
-    """Mount a small file system; only root can."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=2m", "none", str(folder)]
-    if subprocess.run(command, capture_output=True, check=False).returncode != 0:
+    """Give a small file system; only root can mount one."""
+    disk = SmallDisk.mount(tmp_path / "disk")
+    if disk is None:
         pytest.skip("a file system can be mounted by root only")
-    try:
-        yield SmallDisk(folder)
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
+    with disk:
+        yield disk
 
 
 @pytest.fixture
@@ -529,6 +520,28 @@ def test_rows_wait_in_memory_while_the_disk_is_full(
     assert numbers(rows(server.store(), tmp_path.name, "edits")) == list(range(1000))
     assert len(rows(server.store(), tmp_path.name, "errors")) == 1
     assert small_spool.take_lost() == {}
+
+
+def test_a_batch_that_fits_only_partly_leaves_no_trace(disk: SmallDisk) -> None:
+    """What of a batch was written before the disk was full is gone from its journal again."""
+    journal = Journal(disk.folder / "j.arrows", SCHEMAS["edits"])
+    written = []
+    for number in range(0, 60, 2):
+        journal.append(batch(edits([number])))
+        disk.fill()
+        for _ in range(5):  # until a batch reaches beyond the last page of the file
+            try:
+                journal.append(batch(edits([number + 1])))
+            except OSError:
+                break
+            written.append(number + 1)
+        written.append(number)
+        disk.clear()
+    journal.close()
+    read = pa.Table.from_batches(read_batches(journal.path), schema=SCHEMAS["edits"])
+    assert set(read.column("edit").to_pylist()) == set(written)
+    assert read.num_rows == len(written)
+    assert journal.path.stat().st_size == journal.size
 
 
 def test_a_disk_full_of_own_samples_empties_into_the_bucket(
