@@ -10,16 +10,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
+from flows.cli_print import complain, new_table, print_json
 from run_store.errors import CannotRunError, RelayLoadError, UsageError
 
 app = typer.Typer(
@@ -125,9 +124,9 @@ def scenarios(*, as_json: Json = False) -> None:
             }
         )
     if as_json:
-        _print_json({"scenarios": rows, "prices": cost.SOURCE, "spot_share": cost.SPOT_SHARE})
+        print_json({"scenarios": rows, "prices": cost.SOURCE, "spot_share": cost.SPOT_SHARE})
         return
-    table = _table("scenario", "duration", "connections", "workers", "estimated cost", "")
+    table = new_table("scenario", "duration", "connections", "workers", "estimated cost", "")
     for row in rows:
         usd = row["estimated_usd"]
         table.add_row(
@@ -138,7 +137,7 @@ def scenarios(*, as_json: Json = False) -> None:
             "-" if usd is None else f"${usd:.2f}",
             str(row["description"]),
         )
-    _print_table(table)
+    print_table(table)
     Console().print(
         f"Costs: {cost.SOURCE}; spot at {cost.SPOT_SHARE:.0%}; with 10 min for set-up and teardown."
         " A stress run goes on above its first number of connections.",
@@ -156,19 +155,21 @@ def runs(*, store: StoreUrl = None, results: Results = RESULTS, as_json: Json = 
     with opened_store(store, results) as opened:
         rows = [stored.row() for stored in stored_runs(opened)] if opened else []
     if as_json:
-        _print_json(rows)
+        print_json(rows)
         return
     if not rows:
         Console(stderr=True).print(f"There are no runs in {store or results}.", highlight=False)
         return
-    table = _table("run", "started (UTC)", "scenario", "state", "verdict", "validity", "capacity")
+    table = new_table(
+        "run", "started (UTC)", "scenario", "state", "verdict", "validity", "capacity"
+    )
     for row in rows:
         started = (row["started_at"] or "-").replace("T", " ").removesuffix("+00:00")
         rest = (row[key] for key in ("scenario", "state", "verdict", "validity", "capacity"))
         table.add_row(
             row["run_id"], started, *("-" if cell is None else str(cell) for cell in rest)
         )
-    _print_table(table)
+    print_table(table)
 
 
 @app.command()
@@ -283,50 +284,23 @@ def main() -> None:
     except RelayLoadError as error:
         if _debugging():
             raise
-        _complain(error.message, error.hint)
+        complain(error.message, error.hint)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        _complain("Interrupted.", "")
+        complain("Interrupted.", "")
         sys.exit(130)
     except Exception as error:
         if _debugging():
             raise
-        _complain(
+        complain(
             f"Unexpected {type(error).__name__}: {error}",
             "This is a fault of relay-load. `relay-load --debug` shows where.",
         )
         sys.exit(1)
 
 
-def _complain(message: str, hint: str) -> None:
-    console = Console(stderr=True)
-    console.print(
-        "relay-load:", message, style="red", markup=False, highlight=False, soft_wrap=True
-    )
-    if hint:
-        console.print(hint, markup=False, highlight=False, soft_wrap=True)
-
-
 def _debugging() -> bool:
     return os.environ.get("RELAY_LOAD_DEBUG", "") not in ("", "0")
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for column in columns:
-        table.add_column(column, no_wrap=column != "", overflow="fold")
-    return table
-
-
-def _print_table(table: Table) -> None:
-    """Print a table whole: a run's id that is cut short is of no use."""
-    console = Console()
-    needed = console.measure(table, options=console.options.update(max_width=1000)).maximum
-    Console(width=max(console.width, needed)).print(table)
-
-
-def _print_json(value: Any) -> None:
-    sys.stdout.write(json.dumps(value, indent=2) + "\n")
 
 
 if __name__ == "__main__":
