@@ -18,7 +18,7 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 
-from flows.cli_print import complain, new_table, print_json
+from flows.cli_print import complain, new_table, print_json, print_table
 from run_store.errors import CannotRunError, RelayLoadError, UsageError
 
 app = typer.Typer(
