@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -19,9 +20,11 @@ from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
+    IncompleteReadError,
     NoCredentialsError,
     ParamValidationError,
     PartialCredentialsError,
+    ResponseStreamingError,
 )
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 M = TypeVar("M", bound=BaseModel)
+_LOOK_AGAIN_AFTER_S = (0.02, 0.1, 0.3)
 _MISSING = {"404", "NoSuchKey", "NotFound"}
 _DENIED = {"403", "AccessDenied", "AllAccessDisabled"}
 _WRONG_KEYS = {
@@ -195,30 +199,34 @@ class Store:
     def get(self, key: str) -> bytes | None:
         """Return an object's bytes; None if there is no such key."""
         with self._errors(key):
-            try:
-                answer = self._client.get_object(
-                    Bucket=self.address.bucket, Key=self.address.prefix + key
-                )
-                return answer["Body"].read()
-            except ClientError as error:
-                if error.response["Error"]["Code"] in _MISSING:
-                    return None
-                raise
+            # boto3 tries a request again, but not the reading of an answer that breaks off.
+            for pause_s in _LOOK_AGAIN_AFTER_S:
+                try:
+                    return self._get(key)
+                except (ResponseStreamingError, IncompleteReadError):
+                    time.sleep(pause_s)
+            return self._get(key)
 
     def get_message(self, key: str, kind: type[M]) -> M | None:
         """Return a message; None if there is no such key.
 
-        Raises StoreError if what stands there is no such message.
+        Raises StoreError if what stands there is no such message. It is looked at again before
+        that: S3 replaces an object in one step, but a server over a folder may show one that is
+        just being rewritten as cut off.
         """
-        body = self.get(key)
-        if body is None:
-            return None
-        try:
-            return kind.model_validate_json(body)
-        except ValueError as error:
-            raise StoreError(
-                f"{self.address.url}/{key} is not a {kind.__name__}: {error}"
-            ) from None
+        for pause_s in (*_LOOK_AGAIN_AFTER_S, None):
+            body = self.get(key)
+            if body is None:
+                return None
+            try:
+                return kind.model_validate_json(body)
+            except ValueError as error:
+                if pause_s is None:
+                    raise StoreError(
+                        f"{self.address.url}/{key} is not a {kind.__name__}: {error}"
+                    ) from None
+                time.sleep(pause_s)
+        raise AssertionError
 
     def keys(self, prefix: str) -> list[str]:
         """Return all keys under a prefix, in order."""
@@ -260,6 +268,17 @@ class Store:
                 self._client.delete_object(
                     Bucket=self.address.bucket, Key=self.address.prefix + key
                 )
+
+    def _get(self, key: str) -> bytes | None:
+        try:
+            answer = self._client.get_object(
+                Bucket=self.address.bucket, Key=self.address.prefix + key
+            )
+            return answer["Body"].read()
+        except ClientError as error:
+            if error.response["Error"]["Code"] in _MISSING:
+                return None
+            raise
 
     @contextlib.contextmanager
     def _errors(self, key: str) -> Iterator[None]:

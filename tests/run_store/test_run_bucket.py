@@ -1,6 +1,8 @@
 import json
 import socket
 import stat
+import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,7 +12,7 @@ from pydantic import SecretStr, ValidationError
 
 from run_store.agent_config import AgentConfig
 from run_store.errors import StoreError, UsageError
-from run_store.messages import Lease, Order
+from run_store.messages import Lease, Order, Status
 from run_store.store import Store, StoreAddress, write_private
 from tests.store_server import StoreServer
 
@@ -104,6 +106,35 @@ def test_messages_are_json(store: Store) -> None:
         store.get_message("lease.json", Lease)
     with pytest.raises(StoreError, match="is not a Order"):
         store.get_message("lease.json", Order)
+
+
+def test_a_message_that_is_being_rewritten_is_read_whole(store: Store) -> None:
+    """However often a status is replaced, who reads it meanwhile gets an old or a new one."""
+    status = Status(worker="w", attempt=1, beat=1, at_us=0, state="running")
+    store.put_message("status.json", status)
+    done = threading.Event()
+
+    def rewrite() -> None:
+        while not done.wait(0.1):
+            status.beat += 1
+            status.message = "x" * (5000 if status.beat % 2 else 500)
+            store.put_message("status.json", status)
+
+    patient = Store(store.address, tries=8)
+    beats: list[int] = []
+    with ThreadPoolExecutor(1) as writer:
+        writing = writer.submit(rewrite)
+        deadline = time.monotonic() + 10
+        try:
+            while len(set(beats)) < 6 and time.monotonic() < deadline:
+                found = patient.get_message("status.json", Status)
+                assert found is not None
+                beats.append(found.beat)
+        finally:
+            done.set()
+        writing.result()
+    assert beats == sorted(beats)
+    assert len(set(beats)) >= 3
 
 
 def test_a_good_store_checks_out(store: Store) -> None:
