@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -40,6 +41,13 @@ BRIEF = {
     "phases.cooldown.duration": "1s",
 }
 """A local run of seven seconds of load."""
+LONG = """
+connections = 6
+own_relay = true
+phases.load = { kind = "sustained", duration = "300s", edits_per_minute = 120 }
+phases.cooldown = { kind = "cooldown", duration = "1s" }
+"""
+"""A scenario that is soon in its load, and stays in it for as long as a test can need."""
 
 
 def with_mark(mark: str) -> list[psutil.Process]:
@@ -62,13 +70,15 @@ def run_record(results: Path) -> RunRecord:
 
 
 class FlowProcess:
-    """`relay_load` with these parameters, in a session of its own; its log is read as it comes."""
+    """`relay_load` with a long load, in a session of its own; its log is read as it comes."""
 
-    def __init__(self, folder: Path, *, overrides: dict[str, Any], **parameters: Any) -> None:
+    def __init__(self, folder: Path, **parameters: Any) -> None:
         self.results = folder / "results"
         self.mark = uuid.uuid4().hex
         self._log = folder / "flow.log"
-        given = {"results": str(self.results), "overrides": {**BRIEF, **overrides}, **parameters}
+        scenario = folder / "long.toml"
+        scenario.write_text(LONG, encoding="utf-8")
+        given = {"scenario": str(scenario), "results": str(self.results), **parameters}
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-c", SCRIPT, json.dumps(given)],
@@ -104,11 +114,12 @@ class FlowProcess:
             raise AssertionError(f"still running:\n{self.said}") from None
 
     def left(self) -> list[str]:
-        """Return the command lines of what it left behind."""
-        return [" ".join(process.cmdline()) for process in with_mark(self.mark)]
+        """Return what it left behind, as text."""
+        return [str(process) for process in with_mark(self.mark)]
 
     def clean(self) -> None:
         """End what is left, for the sake of the tests behind."""
         for process in with_mark(self.mark):
-            process.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
         self._process.wait()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import uuid
 from collections.abc import Callable, Iterator
@@ -12,16 +13,17 @@ import psutil
 import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, FlowRunFilter
-from prefect.client.schemas.objects import State
+from prefect.client.schemas.objects import FlowRun, State
 from prefect.flow_engine import run_flow
-from prefect.states import Scheduled
+from prefect.states import Cancelling, Scheduled
 
-from flows.relay_load import relay_load
+from flows.relay_load import relay_load, release_run
 from run_store.errors import InterruptedRunError, InvalidRunError
 from run_store.layout import RunLayout
-from run_store.messages import PhaseRecord, RunRecord
+from run_store.messages import Order, PhaseRecord, RunRecord
 from run_store.store import Store
 from tasks.local_services import local_store
+from tasks.preparation import Wanted, prepared
 from tests.flow_process import BRIEF, MARK, FlowProcess, run_record, with_mark
 from tests.store_server import StoreServer
 from tests.waiting import wait_for
@@ -46,8 +48,8 @@ def begin(tmp_path: Path) -> Iterator[Begin]:
     """Start the flow in a process of its own; nothing of it outlives the test."""
     begun: list[FlowProcess] = []
 
-    def begin_one(overrides: dict[str, Any] | None = None, **parameters: Any) -> FlowProcess:
-        begun.append(FlowProcess(tmp_path, overrides=overrides or {}, **parameters))
+    def begin_one(**parameters: Any) -> FlowProcess:
+        begun.append(FlowProcess(tmp_path, **parameters))
         return begun[-1]
 
     yield begin_one
@@ -202,28 +204,24 @@ async def test_a_retry_goes_on_where_the_run_stands(tmp_path: Path, mark: str) -
     assert await asyncio.to_thread(wait_for, lambda: nothing_left(mark))
 
 
-@pytest.mark.parametrize(
-    ("moment", "reported"),
-    [("deploy: ", False), ("02-sustained: ", True), ("teardown: ", True)],
-)
+@pytest.mark.parametrize(("moment", "reported"), [("deploy: ", False), ("00-load: ", True)])
 def test_ctrl_c_once(begin: Begin, moment: str, reported: bool) -> None:
     """Once ends the run in order, and what was measured is reported."""
-    long = {"phases.sustained.duration": "1s" if moment == "teardown: " else "300s"}
-    flow = begin(long)
+    flow = begin()
     flow.wait_for(moment)
     flow.send(signal.SIGINT)
-    code = flow.wait()
-    assert code == (0 if moment == "teardown: " else 130), flow.said
+    assert flow.wait() == 130, flow.said
     wait_for(lambda: not flow.left(), why=flow.left)
     record = run_record(flow.results)
     assert (flow.results / record.run_id / "report.html").exists() == reported
-    assert record.state == ("reported" if moment == "teardown: " else "stopped")
+    assert record.state == "stopped"
+    assert not list(flow.results.glob("**/agent.json"))
 
 
 def test_ctrl_c_twice(begin: Begin) -> None:
     """Twice ends it now, without a report, and everything is given back all the same."""
-    flow = begin({"phases.sustained.duration": "300s"})
-    flow.wait_for("02-sustained: ")
+    flow = begin()
+    flow.wait_for("00-load: ")
     flow.send(signal.SIGINT)
     flow.wait_for("press Ctrl-C again")
     flow.send(signal.SIGINT)
@@ -237,8 +235,8 @@ def test_ctrl_c_twice(begin: Begin) -> None:
 
 def test_a_terminated_flow_tears_down(begin: Begin) -> None:
     """SIGTERM, which is how a cancellation comes, leaves nothing running."""
-    flow = begin({"phases.sustained.duration": "300s"})
-    flow.wait_for("02-sustained: ")
+    flow = begin()
+    flow.wait_for("00-load: ")
     flow.send(signal.SIGTERM)
     assert flow.wait() != 0
     wait_for(lambda: not flow.left(), why=flow.left)
@@ -255,8 +253,8 @@ def test_a_killed_flow_leaves_no_process(
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", keys[0])
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", keys[1])
     prefix = uuid.uuid4().hex
-    flow = begin({"phases.sustained.duration": "300s"}, store=f"s3://relay-load/{prefix}")
-    flow.wait_for("connections 6 of 6")
+    flow = begin(store=f"s3://relay-load/{prefix}")
+    flow.wait_for("2 of 2 workers")
     names = {psutil.Process(process.pid).name() for process in with_mark(flow.mark)}
     assert any("chrom" in name for name in names), names
     flow.send(signal.SIGKILL)
@@ -265,5 +263,21 @@ def test_a_killed_flow_leaves_no_process(
     bucket = store_server.folder / "relay-load" / prefix / "runs"
     [run] = [RunRecord.model_validate_json(file.read_bytes()) for file in bucket.glob("*/run.json")]
     assert run.state == "running", "nobody was there to say otherwise"
-    shipped = list(bucket.glob("*/samples/resources/*/phase=02-sustained/*/*.parquet"))
+    shipped = list(bucket.glob("*/samples/resources/*/phase=00-load/*/*.parquet"))
     assert len(shipped) == 2
+
+
+async def test_a_hook_gives_back_what_its_flow_run_holds(tmp_path: Path) -> None:
+    """Knowing nothing but a flow run's id and parameters, a hook has its workers stopped."""
+    identity = uuid.uuid4()
+    parameters = {"scenario": "local", "results": str(tmp_path), "store": None}
+    flow_run = FlowRun(id=identity, flow_id=uuid.uuid4(), parameters=parameters)
+    await release_run(relay_load, flow_run, Cancelling())
+    assert not await asyncio.to_thread(os.listdir, tmp_path), "there is nothing to give back yet"
+    wanted = Wanted(scenario="local", results=tmp_path, identity=str(identity))
+    async with prepared(wanted) as run:
+        await release_run(relay_load, flow_run, Cancelling())
+        key = run.context.layout.order(1, 1)
+        order = await asyncio.to_thread(run.context.store().get_message, key, Order)
+    assert order is not None
+    assert order.action == "stop"
