@@ -82,7 +82,7 @@ async def _check_first(asked: Asked) -> None:
     if (asked.fleet or scenario.fleet.kind) == "local":
         preflight.check_bundle()
         await asyncio.to_thread(preflight.check_chromium)
-    if asked.store:
+    if asked.store and not asked.store.startswith("block:"):  # a block needs Prefect
         store = Store(StoreAddress.from_url(asked.store))
         await asyncio.to_thread(store.check)
     if relay_url:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import datetime as dt
 import json
@@ -80,7 +81,12 @@ class StoredRun:
 @contextlib.contextmanager
 def opened_store(url: str | None, results: Path) -> Iterator[Store | None]:
     """Open the store that the user named, or the local one; None if there is no local one yet."""
-    if url:
+    if url and url.startswith("block:"):
+        # Prefect is slow to import, and reads its settings as it is.
+        from tasks.store_address import store_address  # noqa: PLC0415
+
+        yield Store(asyncio.run(store_address(url)))
+    elif url:
         yield Store(StoreAddress.from_url(url))
     elif (results / "store").is_dir():
         with local_store(results) as address:

@@ -29,6 +29,7 @@ from tasks.observation import current_observer
 from tasks.plan import remaining_phases
 from tasks.roll_call import now_us
 from tasks.run_context import RunContext
+from tasks.store_address import store_address
 
 log = logging.getLogger(__name__)
 
@@ -196,7 +197,7 @@ async def found(wanted: Wanted) -> AsyncIterator[RunContext | None]:
 
 async def _store(wanted: Wanted, services: contextlib.AsyncExitStack) -> StoreAddress:
     if wanted.store:
-        return StoreAddress.from_url(wanted.store)
+        return await store_address(wanted.store)
     return await services.enter_async_context(local_store(wanted.results))
 
 
