@@ -1,4 +1,3 @@
-from collections.abc import Iterator
 
 import pytest
 
@@ -7,10 +6,9 @@ from tests.store_server import StoreServer
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoreServer]:
-    """Give one S3 server for all tests of the store."""
-    with StoreServer(tmp_path_factory.mktemp("s3")) as server:
-        yield server
+def server(store_server: StoreServer) -> StoreServer:
+    """Give the S3 server that no test takes away."""
+    return store_server
 
 
 @pytest.fixture

@@ -9,10 +9,9 @@ from worker_agent.spool import Spool
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoreServer]:
-    """Give one S3 server that no test takes away."""
-    with StoreServer(tmp_path_factory.mktemp("s3")) as server:
-        yield server
+def server(store_server: StoreServer) -> StoreServer:
+    """Give the S3 server that no test takes away."""
+    return store_server
 
 
 @pytest.fixture

@@ -154,6 +154,7 @@ class Run:
         *,
         begin: int | None = None,
         edits_per_s: float = 0.0,
+        edits_per_s_at_end: float | None = None,
         lead_s: float = 1.0,
         **given: object,
     ) -> Order:
@@ -170,7 +171,10 @@ class Run:
                 "connections": Line(
                     start=self._connections if begin is None else begin, end=connections
                 ),
-                "edits_per_s": Line(start=edits_per_s, end=edits_per_s),
+                "edits_per_s": Line(
+                    start=edits_per_s,
+                    end=edits_per_s if edits_per_s_at_end is None else edits_per_s_at_end,
+                ),
                 "slots": self.workers,
                 "first_edit": self._next_edit,
                 "document_edits": self._document_edits,
