@@ -106,8 +106,9 @@ def build_wheel(folder: Path) -> Path:
 
 
 def _builders(folder: Path) -> list[list[str]]:
-    beside = Path(sys.executable).with_name("uv")
-    uv = str(beside) if beside.is_file() else shutil.which("uv")
+    # Set-up keeps uv outside of the environment that it fills.
+    near = (PROJECT / ".setup" / "uv" / "bin" / "uv", Path(sys.executable).with_name("uv"))
+    uv = next((str(path) for path in near if path.is_file()), None) or shutil.which("uv")
     pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder)]
     if not uv:
         return [[*pip, "."]]
