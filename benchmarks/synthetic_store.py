@@ -5,17 +5,15 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Iterator
-from importlib import resources
 from itertools import pairwise
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.synthetic_run import NEVER, Columns, Samples, samples_of
 from benchmarks.synthetic_world import BEGAN_US, World
-from reports import engine, loading
+from reports import engine
 from reports.facts import PhaseFacts, RunFacts
 from run_store.layout import RunLayout, phase_label
 from run_store.messages import Attempt, Line, LostWorker, PhaseRecord, PhaseRef, RunRecord
@@ -147,24 +145,8 @@ def open_in_memory(world: World) -> Iterator[engine.RunDatabase]:
     record = run_record(world)
     phases = tuple(_facts_of(record) for record in records_of(world))
     facts = RunFacts(record, scenario_of(world), phases, (), ())
-    connection = duckdb.connect(config={"threads": 1, "preserve_insertion_order": False})
-    with contextlib.ExitStack() as stack:
-        stack.callback(connection.close)
-        put_samples(connection, samples_of(world))
-        origin_us = loading.put_facts(connection, facts, phases)
-        _make_views(connection)
-        yield engine.RunDatabase(
-            run_id=record.run_id,
-            facts=facts,
-            phases=phases,
-            connection=connection,
-            parts=(),
-            unreadable=(),
-            missing=(),
-            origin_us=origin_us,
-            thinned=False,
-            _folder=contextlib.ExitStack(),
-        )
+    with engine.database_in_memory(facts, samples_by_kind(samples_of(world))) as database:
+        yield database
 
 
 def _facts_of(record: PhaseRecord) -> PhaseFacts:
@@ -188,34 +170,13 @@ def _facts_of(record: PhaseRecord) -> PhaseFacts:
     )
 
 
-def _make_views(connection: duckdb.DuckDBPyConnection) -> None:
-    """Make the report's views, for samples of which each stands for itself."""
-    views = sorted((resources.files("reports") / "views").iterdir(), key=lambda file: file.name)
-    for file in views:
-        if file.name.endswith(".sql") and not file.name.endswith(".weighted.sql"):
-            connection.execute(file.read_text(encoding="utf-8"))
-
-
-def put_samples(connection: duckdb.DuckDBPyConnection, samples: Samples) -> None:
-    """Make the tables `all_<kind>` from samples."""
-    for kind, schema in SCHEMAS.items():
-        whole = schema
-        for name, type_ in (
-            ("attempt", pa.int32()),
-            ("phase", pa.string()),
-            ("worker", pa.string()),
-        ):
-            whole = whole.append(pa.field(name, type_))
-        tables = [whole.empty_table()]
-        for (of, label, worker), columns in samples.items():
-            if of != kind:
-                continue
-            table = as_table(kind, columns)
-            for name, value in (("attempt", 1), ("phase", label), ("worker", worker)):
-                type_ = pa.int32() if name == "attempt" else pa.string()
-                table = table.append_column(name, pa.array([value] * len(table), type_))
-            tables.append(table)
-        connection.register("arriving", pa.concat_tables(tables))
-        # Only names that this project declares stand in the text.
-        connection.execute(f"CREATE TABLE all_{kind} AS SELECT * FROM arriving")  # noqa: S608
-        connection.unregister("arriving")
+def samples_by_kind(samples: Samples) -> dict[str, pa.Table]:
+    """Return samples as one table for each kind, with the columns of their place."""
+    found: dict[str, list[pa.Table]] = {}
+    for (kind, label, worker), columns in samples.items():
+        table = as_table(kind, columns)
+        for name, value in (("attempt", 1), ("phase", label), ("worker", worker)):
+            type_ = pa.int32() if name == "attempt" else pa.string()
+            table = table.append_column(name, pa.array([value] * len(table), type_))
+        found.setdefault(kind, []).append(table)
+    return {kind: pa.concat_tables(tables) for kind, tables in found.items()}

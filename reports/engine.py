@@ -6,7 +6,7 @@ import contextlib
 import functools
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -17,13 +17,25 @@ import duckdb
 import pyarrow as pa
 
 from reports.facts import PhaseFacts, RunFacts, phase_from_samples, read_facts
-from reports.loading import connect, put_facts, read_samples
-from reports.parts import Listing, MissingPart, Sequel, UnreadablePart, missing_parts
+from reports.loading import connect, insert_samples, make_table, name_places, put_facts, read_parts
+from reports.parts import (
+    Listing,
+    MissingPart,
+    PartsChangedError,
+    Sequel,
+    UnreadablePart,
+    list_parts,
+    missing_parts,
+)
+from run_store.errors import StoreError
 from run_store.layout import Part, RunLayout
 from run_store.samples import SCHEMAS
 from run_store.store import Store
 
 MEMORY_LIMIT = "1500MB"
+_RELISTINGS = 3
+_DELIVERIES_ARE_READ = "50"
+"""Files of views whose names come before this need no deliveries, and reading those needs them."""
 _COMMENT = re.compile(r"^\s*--\s?(.*)$")
 _PARAMETER = re.compile(r"\$([a-z_]+)")
 
@@ -104,32 +116,115 @@ def open_run(store: Store, run_id: str, *, memory_limit: str = MEMORY_LIMIT) -> 
     and StoreError if the store refuses or does not answer.
     """
     facts = read_facts(store, run_id)
+    for _ in range(_RELISTINGS):
+        with contextlib.suppress(PartsChangedError):
+            return _read(store, facts, memory_limit)
+    raise StoreError(
+        f"The samples of {run_id} change faster than they can be read.",
+        hint="Try again when the phase is over.",
+    )
+
+
+def database_in_memory(
+    facts: RunFacts, samples: Mapping[str, pa.Table], *, threads: int = 1
+) -> RunDatabase:
+    """Return a run's database without a store, from samples by kind.
+
+    Each table has the kind's columns, and `attempt`, `phase` (a label) and `worker`.
+    """
+    with contextlib.ExitStack() as stack:
+        connection = duckdb.connect(config={"threads": threads, "preserve_insertion_order": False})
+        stack.callback(connection.close)
+        connection.execute("SET enable_progress_bar = false")
+        places: set[tuple[str, str]] = set()
+        for table in samples.values():
+            names = table.select(["phase", "worker"]).group_by(["phase", "worker"]).aggregate([])
+            places.update((row["phase"], row["worker"]) for row in names.to_pylist())
+        name_places(connection, places)
+
+        def read(kind: str) -> None:
+            if kind in samples:
+                connection.register("arriving", samples[kind])
+                connection.execute(
+                    "CREATE OR REPLACE MACRO parts_of(files) AS TABLE SELECT * FROM arriving"
+                )
+                insert_samples(connection, kind)
+                connection.unregister("arriving")
+
+        origin_us, thinned = _assemble(connection, facts, facts.phases, read)
+        return RunDatabase(
+            run_id=facts.record.run_id,
+            facts=facts,
+            phases=facts.phases,
+            connection=connection,
+            parts=(),
+            unreadable=(),
+            missing=(),
+            origin_us=origin_us,
+            thinned=thinned,
+            _folder=stack.pop_all(),
+        )
+
+
+def _read(store: Store, facts: RunFacts, memory_limit: str) -> RunDatabase:
+    """Read the parts that are there now, and make the tables and views over them."""
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="relay-load-report-")))
         connection = connect(store.address, folder, memory_limit)
         stack.callback(connection.close)
-        listing, unreadable = read_samples(connection, store, RunLayout(run_id))
+        listing = list_parts(store, RunLayout(facts.record.run_id))
+        name_places(connection, {(part.phase, part.worker) for part in listing.parts})
         phases = _counted_phases(facts, listing)
-        origin_us = put_facts(connection, facts, phases)
-        thinned = connection.execute(
-            "SELECT coalesce(bool_or(weight <> 1), false) FROM all_deliveries"
-        ).fetchall()[0][0]
-        for name in _view_files(thinned=bool(thinned)):
-            connection.execute(_sql_text("views", name))
+        unreadable = [*listing.unreadable]
+
+        def read(kind: str) -> None:
+            unreadable.extend(read_parts(connection, store, kind, listing.of(kind)))
+
+        origin_us, thinned = _assemble(connection, facts, phases, read)
         bad = {part.part.key for part in unreadable}
         readable = tuple(part for part in listing.parts if part.key not in bad)
         return RunDatabase(
-            run_id=run_id,
+            run_id=facts.record.run_id,
             facts=facts,
             phases=phases,
             connection=connection,
             parts=readable,
-            unreadable=unreadable,
+            unreadable=tuple(unreadable),
             missing=tuple(missing_parts(_last_numbers(facts, phases), readable, _counted(phases))),
             origin_us=origin_us,
-            thinned=bool(thinned),
+            thinned=thinned,
             _folder=stack.pop_all(),
         )
+
+
+def _assemble(
+    connection: duckdb.DuckDBPyConnection,
+    facts: RunFacts,
+    phases: Sequence[PhaseFacts],
+    read: Callable[[str], None],
+) -> tuple[int, bool]:
+    """Make all tables and views; `read` puts a kind's samples into its table.
+
+    Returns when the run began, in microseconds, and whether any delivery stands for several.
+    """
+    for kind in SCHEMAS:
+        make_table(connection, kind)
+        if kind != "deliveries":
+            read(kind)
+    connection.begin()  # many small inserts, written to disk once
+    origin_us = put_facts(connection, facts, phases)
+    connection.commit()
+    names = _view_names()
+    before = [name for name in names if name < _DELIVERIES_ARE_READ]
+    for name in before:
+        connection.execute(_sql_text("views", name))
+    read("deliveries")
+    ((thinned,),) = connection.execute(
+        "SELECT coalesce(bool_or(weight <> 1), false) FROM all_deliveries"
+    ).fetchall()
+    for name in _chosen(names[len(before) :], thinned=thinned):
+        connection.execute(_sql_text("views", name))
+    return origin_us, bool(thinned)
 
 
 def query_names() -> list[str]:
@@ -169,37 +264,32 @@ def _sql_text(folder: str, name: str) -> str:
     return (resources.files("reports") / folder / name).read_text(encoding="utf-8")
 
 
-def _view_files(*, thinned: bool) -> Iterator[str]:
-    """Name the files of views, in order.
+def _view_names() -> list[str]:
+    entries = (resources.files("reports") / "views").iterdir()
+    return sorted(entry.name for entry in entries if entry.name.endswith(".sql"))
+
+
+def _chosen(names: Sequence[str], *, thinned: bool) -> Iterator[str]:
+    """Yield the files of views to execute.
 
     Those that end in `.weighted.sql` stand in for their plain twins when deliveries were
     thinned: exact quantiles of weighted rows need a sort of their own.
     """
-    names = sorted(
-        entry.name
-        for entry in (resources.files("reports") / "views").iterdir()
-        if entry.name.endswith(".sql")
-    )
     for name in names:
-        twin = name.removesuffix(".sql") + ".weighted.sql"
         if name.endswith(".weighted.sql"):
             if thinned:
                 yield name
-        elif not (thinned and twin in names):
+        elif not (thinned and name.removesuffix(".sql") + ".weighted.sql" in names):
             yield name
-
-
-def _attempts_by_label(listing: Listing) -> dict[str, int]:
-    attempts: dict[str, int] = {}
-    for part in listing.parts:
-        attempts[part.phase] = max(attempts.get(part.phase, 0), part.attempt)
-    return attempts
 
 
 def _counted_phases(facts: RunFacts, listing: Listing) -> tuple[PhaseFacts, ...]:
     """Return every phase that a record, an order or a sample tells of, in order."""
     known = {phase.label: phase for phase in facts.phases}
-    for label, attempt in _attempts_by_label(listing).items():
+    attempts: dict[str, int] = {}
+    for part in listing.parts:
+        attempts[part.phase] = max(attempts.get(part.phase, 0), part.attempt)
+    for label, attempt in attempts.items():
         known.setdefault(label, phase_from_samples(label, attempt, facts.scenario))
     return tuple(sorted(known.values(), key=lambda phase: (phase.index, phase.label)))
 

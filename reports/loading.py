@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,12 @@ import duckdb
 import pyarrow as pa
 
 from reports.facts import PhaseFacts, RunFacts
-from reports.parts import Listing, PartsChangedError, UnreadablePart, list_parts, read_each
+from reports.parts import UnreadablePart, read_each
 from run_store.errors import CannotRunError, StoreError
-from run_store.layout import Part, RunLayout
+from run_store.layout import Part
 from run_store.samples import SCHEMAS
 from run_store.store import Store, StoreAddress
 
-_RELISTINGS = 3
 _READERS = 8
 _SQL_TYPES = {
     pa.int32(): "INTEGER",
@@ -32,6 +31,22 @@ _SQL_TYPES = {
     pa.bool_(): "BOOLEAN",
     pa.list_(pa.int64()): "BIGINT[]",
 }
+_PLACE = {"attempt": "INTEGER", "phase": "phase_label", "worker": "worker_name"}
+_DERIVED = {
+    "deliveries": {
+        "counts": "BOOLEAN",
+        "seen_at_us": "BIGINT",
+        "apart_us": "BIGINT",
+        "error_us": "BIGINT",
+    }
+}
+"""What `read_deliveries.sql` adds to the columns of the schema."""
+_PARTS_OF_S3 = """
+CREATE MACRO parts_of(files) AS TABLE
+SELECT * FROM read_parquet(
+    files, hive_partitioning = true, hive_types_autocast = false,
+    hive_types = {'attempt': INTEGER, 'phase': VARCHAR, 'worker': VARCHAR})
+"""
 _INSERT_PHASE = """
 INSERT INTO phase_facts VALUES (
     $label, $index, $name, $kind, $attempt, $complete, $started_us, $ended_us, $planned_s,
@@ -58,6 +73,7 @@ def connect(address: StoreAddress, folder: Path, memory_limit: str) -> duckdb.Du
     connection.execute("SET enable_progress_bar = false")
     _load_httpfs(connection)
     _give_secret(connection, address)
+    connection.execute(_PARTS_OF_S3)
     return connection
 
 
@@ -123,27 +139,33 @@ def _keys_of_the_environment() -> tuple[str, str, str]:
     return frozen.access_key or "", frozen.secret_key or "", frozen.token or ""
 
 
-def read_samples(
-    connection: duckdb.DuckDBPyConnection, store: Store, layout: RunLayout
-) -> tuple[Listing, tuple[UnreadablePart, ...]]:
-    """Read all kinds into tables `all_<kind>`; begin again if parts were compacted meanwhile.
+def name_places(connection: duckdb.DuckDBPyConnection, places: Collection[tuple[str, str]]) -> None:
+    """Make the types of the columns `phase` and `worker`, of the names that occur (phase, worker).
 
-    Returns the parts found and those that could not be read.
+    As text they would cost more to store than all other columns of a delivery.
     """
-    for _ in range(_RELISTINGS):
-        listing = list_parts(store, layout)
-        try:
-            unreadable = list(listing.unreadable)
-            with _more_threads(connection):
-                for kind in SCHEMAS:
-                    unreadable += _read_kind(connection, store, kind, listing.of(kind))
-        except PartsChangedError:
-            continue
-        return listing, tuple(unreadable)
-    raise StoreError(
-        f"The samples of {layout.run_id} change faster than they can be read.",
-        hint="Try again when the phase is over.",
+    connection.execute("CREATE TEMP TABLE places (phase VARCHAR, worker VARCHAR)")
+    connection.executemany("INSERT INTO places VALUES (?, ?)", sorted(places) or [("", "")])
+    connection.execute(
+        "CREATE TYPE phase_label AS ENUM (SELECT DISTINCT phase FROM places ORDER BY phase);"
+        "CREATE TYPE worker_name AS ENUM (SELECT DISTINCT worker FROM places ORDER BY worker)"
     )
+
+
+def read_parts(
+    connection: duckdb.DuckDBPyConnection, store: Store, kind: str, parts: Sequence[Part]
+) -> list[UnreadablePart]:
+    """Read parts of a kind into its table `all_<kind>`; return those that cannot be read.
+
+    Raises PartsChangedError if an agent has compacted parts since they were listed.
+    """
+    root = f"s3://{store.address.bucket}/{store.address.prefix}"
+
+    def read(some: Sequence[Part]) -> None:
+        insert_samples(connection, kind, files=[root + part.key for part in some])
+
+    with _more_threads(connection):
+        return read_each(parts, read, is_there=lambda part: store.get(part.key) is not None)
 
 
 @contextlib.contextmanager
@@ -158,29 +180,33 @@ def _more_threads(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
         connection.execute("SET threads = $threads", {"threads": before})
 
 
-def _read_kind(
-    connection: duckdb.DuckDBPyConnection, store: Store, kind: str, parts: list[Part]
-) -> list[UnreadablePart]:
-    columns = {column.name: _SQL_TYPES[column.type] for column in SCHEMAS[kind]}
+def make_table(connection: duckdb.DuckDBPyConnection, kind: str) -> None:
+    """Make the table `all_<kind>`, empty."""
+    columns = columns_of(kind) | _DERIVED.get(kind, {})
     declared = ", ".join(f'"{name}" {type_}' for name, type_ in columns.items())
-    # Only names that this project declares stand in the text; what is data is bound.
-    connection.execute(
-        f"CREATE OR REPLACE TABLE all_{kind} ({declared},"
-        " attempt INTEGER, phase VARCHAR, worker VARCHAR)"
-    )
-    # A part of another version may lack a column, or have one more: neither makes it unreadable.
-    wanted = ", ".join(f"'{name}'" for name in (*columns, "attempt", "phase", "worker"))
-    insert = (
-        f"INSERT INTO all_{kind} BY NAME SELECT COLUMNS(c -> c IN ({wanted}))"  # noqa: S608 - ours
-        " FROM read_parquet($files, hive_partitioning = true, hive_types_autocast = false,"
-        " hive_types = {'attempt': INTEGER, 'phase': VARCHAR, 'worker': VARCHAR})"
-    )
-    root = f"s3://{store.address.bucket}/{store.address.prefix}"
+    connection.execute(f"CREATE TABLE all_{kind} ({declared})")
 
-    def read(some: Sequence[Part]) -> None:
-        connection.execute(insert, {"files": [root + part.key for part in some]})
 
-    return read_each(parts, read, is_there=lambda part: store.get(part.key) is not None)
+def insert_samples(
+    connection: duckdb.DuckDBPyConnection, kind: str, *, files: Sequence[str] = ()
+) -> None:
+    """Insert what `parts_of` gives for these files into `all_<kind>`."""
+    if kind == "deliveries":
+        statement = (resources.files("reports") / "read_deliveries.sql").read_text("utf-8")
+    else:
+        # A part of another version may lack a column, or have one more: it is read all the same.
+        # Only names that this project declares stand in the text; what is data is bound.
+        wanted = ", ".join(f"'{name}'" for name in columns_of(kind))
+        statement = (
+            f"INSERT INTO all_{kind} BY NAME SELECT COLUMNS(c -> c IN ({wanted}))"  # noqa: S608 - ours
+            " FROM parts_of($files)"
+        )
+    connection.execute(statement, {"files": list(files)})
+
+
+def columns_of(kind: str) -> dict[str, str]:
+    """Return the columns of a kind's samples with their SQL types, and those of their place."""
+    return {column.name: _SQL_TYPES[column.type] for column in SCHEMAS[kind]} | _PLACE
 
 
 def put_facts(

@@ -7,10 +7,6 @@ CREATE VIEW edits AS
 SELECT e.*, (intended_us - coalesce(shift_us, 0) - origin_us) / 1e6 AS at_s
 FROM all_edits e JOIN counted USING (phase, attempt) LEFT JOIN clocks USING (attempt, worker);
 
-CREATE VIEW deliveries AS
-SELECT d.*, (seen_us - coalesce(shift_us, 0) - origin_us) / 1e6 AS at_s
-FROM all_deliveries d JOIN counted USING (phase, attempt) LEFT JOIN clocks USING (attempt, worker);
-
 CREATE VIEW connections AS
 SELECT c.*, (at_us - coalesce(shift_us, 0) - origin_us) / 1e6 AS at_s
 FROM all_connections c JOIN counted USING (phase, attempt) LEFT JOIN clocks USING (attempt, worker);

@@ -19,3 +19,7 @@ SELECT
     CASE WHEN coalesce(held, false) THEN NULL ELSE (started_us - intended_us) / 1000.0 END
         AS lateness_ms
 FROM edits;
+
+-- Whose clock each edit's times are on.
+CREATE TABLE edit_workers AS
+SELECT attempt, edit, any_value(worker) AS worker FROM all_edits GROUP BY attempt, edit;
