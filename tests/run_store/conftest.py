@@ -1,4 +1,3 @@
-
 import pytest
 
 from run_store.store import Store
