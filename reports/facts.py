@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
@@ -112,12 +112,24 @@ def read_facts(store: Store, run_id: str) -> RunFacts:
         for attempt in attempts[-1:]
         for order in _messages(store, store.keys(layout.orders(attempt)), Order, unreadable)
     ]
+    return facts_of(record, records, statuses, orders, unreadable=tuple(unreadable))
+
+
+def facts_of(
+    record: RunRecord,
+    phases: Sequence[PhaseRecord],
+    statuses: Sequence[Status] = (),
+    orders: Sequence[Order] = (),
+    *,
+    unreadable: tuple[str, ...] = (),
+) -> RunFacts:
+    """Return what these messages say of a run; `orders` are those of its last attempt."""
     return RunFacts(
         record=record,
         scenario=_scenario(record),
-        phases=tuple(_phases(records, orders)),
+        phases=tuple(_phases(phases, orders)),
         statuses=tuple(statuses),
-        unreadable=tuple(unreadable),
+        unreadable=unreadable,
     )
 
 

@@ -16,6 +16,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from reports.engine import RunDatabase, database_in_memory
+from reports.facts import facts_of
 from run_store.layout import RunLayout, phase_label
 from run_store.messages import (
     Attempt,
@@ -34,6 +36,8 @@ from scenarios.model import Scenario
 BEGAN_US = 1_760_000_000_000_000
 Columns = dict[str, Any]
 """A kind's samples by column: lists or numpy arrays of one length; columns left out are null."""
+Numbers = dict[tuple[str, str], dict[str, int]]
+"""The last part's number by (phase label, worker), then kind."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +106,7 @@ class RunWriter:
 
     def write(self, store: Store) -> None:
         """Write everything: parts, statuses, phase records, and the run's record last."""
-        numbers: dict[tuple[str, str], dict[str, int]] = {}
+        numbers: Numbers = {}
         for (kind, label, worker), columns in self.samples.items():
             table = as_table(kind, columns)
             if table.num_rows == 0:
@@ -118,22 +122,51 @@ class RunWriter:
             numbers.setdefault((label, worker), {})[kind] = last
         self.write_messages(store, numbers)
 
-    def write_messages(self, store: Store, numbers: dict[tuple[str, str], dict[str, int]]) -> None:
+    def write_messages(self, store: Store, numbers: Numbers) -> None:
         """Write statuses, phase records and the run's record, with parts numbered as given."""
+        for status in self.statuses(numbers):
+            store.put_message(self.layout.status(self.attempt, status.worker), status)
+        for record in self.phase_records(numbers):
+            store.put_message(self.layout.phase(record.label), record)
+        store.put_message(self.layout.run, self.run_record())
+
+    def database(self) -> RunDatabase:
+        """Return the run's database without a store in between, all of its parts there."""
+        tables: dict[str, list[pa.Table]] = {}
+        for (kind, label, worker), columns in self.samples.items():
+            table = as_table(kind, columns)
+            for name, value in (("phase", label), ("worker", worker)):
+                table = table.append_column(name, pa.array([value] * len(table), pa.string()))
+            attempts = pa.array([self.attempt] * len(table), pa.int32())
+            table = table.append_column("attempt", attempts)
+            tables.setdefault(kind, []).append(table)
+        facts = facts_of(self.run_record(), self.phase_records({}), self.statuses({}))
+        return database_in_memory(
+            facts, {kind: pa.concat_tables(pieces) for kind, pieces in tables.items()}
+        )
+
+    def statuses(self, numbers: Numbers) -> list[Status]:
+        """Return each worker's last status."""
+        found = []
         for worker in self.workers:
             parts = {label: kinds for (label, w), kinds in numbers.items() if w == worker}
-            status = Status(
-                worker=worker,
-                attempt=self.attempt,
-                beat=1,
-                at_us=self.began_us,
-                state="stopped",
-                parts=parts,
-                done=[
-                    PhaseDone(phase=label, order=1, parts=kinds) for label, kinds in parts.items()
-                ],
+            done = [PhaseDone(phase=label, order=1, parts=kinds) for label, kinds in parts.items()]
+            found.append(
+                Status(
+                    worker=worker,
+                    attempt=self.attempt,
+                    beat=1,
+                    at_us=self.began_us,
+                    state="stopped",
+                    parts=parts,
+                    done=done,
+                )
             )
-            store.put_message(self.layout.status(self.attempt, worker), status)
+        return found
+
+    def phase_records(self, numbers: Numbers) -> list[PhaseRecord]:
+        """Return the records of the phases that are complete."""
+        records = []
         before, first_edit = 0, 0
         for index, phase in enumerate(self.phases):
             label = phase_label(index, phase.name)
@@ -162,9 +195,13 @@ class RunWriter:
             ).model_copy(update=self.phase_changes.get(label, {}))
             before, first_edit = phase.connections, first_edit + planned
             if phase.name not in self.incomplete:
-                store.put_message(self.layout.phase(label), record)
+                records.append(record)
+        return records
+
+    def run_record(self) -> RunRecord:
+        """Return `run.json`."""
         end_us = self.start_us(self.phases[-1].name) + round(self.phases[-1].duration_s * 1e6)
-        run = RunRecord(
+        return RunRecord(
             run_id=self.run_id,
             scenario=self.scenario,
             relay_url="http://127.0.0.1:8081",
@@ -180,7 +217,6 @@ class RunWriter:
             estimate_usd=0.25,
             actual_usd=0.125,
         ).model_copy(update=self.record_changes)
-        store.put_message(self.layout.run, run)
 
 
 def as_table(kind: str, columns: Columns) -> pa.Table:

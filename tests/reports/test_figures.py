@@ -92,7 +92,7 @@ def test_percentiles_of_four_workers_are_those_of_the_pooled_samples(
     assert len(one["edit"]) < sustained.acknowledgement_ms.count
 
 
-def test_latency_counts_from_the_intended_time_when_an_edit_begins_late(store: Store) -> None:
+def test_latency_counts_from_the_intended_time_when_an_edit_begins_late() -> None:
     """An edit that began 300 ms late was 300 ms slower for its user, not for the relay."""
     plain, late = healthy_run("figures-on-time"), healthy_run("figures-late")
 
@@ -104,9 +104,7 @@ def test_latency_counts_from_the_intended_time_when_an_edit_begins_late(store: S
     for kind in ("edits", "deliveries"):
         late.change(kind, "sustained", delay)
         late.change(kind, "warmup", delay)
-    plain.write(store)
-    late.write(store)
-    with open_run(store, plain.run_id) as a, open_run(store, late.run_id) as b:
+    with plain.database() as a, late.database() as b:
         before, after = run_figures(a).run, run_figures(b).run
     for name in ("acknowledgement_ms", "delivery_ms"):
         assert getattr(after, name).p50 == pytest.approx(getattr(before, name).p50 + 300, abs=1e-6)
@@ -151,7 +149,7 @@ def test_a_weight_counts_as_so_many_equal_samples(store: Store) -> None:
     assert figures.deliveries.max_weight == 7
 
 
-def test_a_thinned_worker_is_not_blamed_for_what_it_did_not_record(store: Store) -> None:
+def test_a_thinned_worker_is_not_blamed_for_what_it_did_not_record() -> None:
     """Where only a sample was recorded, the share is estimated by weight and nothing is lost."""
     run = healthy_run("figures-thinned", phases=LONG, workers=2)
     for worker in run.workers:
@@ -162,8 +160,7 @@ def test_a_thinned_worker_is_not_blamed_for_what_it_did_not_record(store: Store)
         columns[name] = values[kept]
     columns["weight"] = np.full(int(kept.sum()), 4.0)
     _without_delivery(run, 40, 1 if _writer(run, 40) != 1 else 3)
-    run.write(store)
-    with open_run(store, run.run_id) as database:
+    with run.database() as database:
         figures = run_figures(database).run
     # Connections 1 and 3 are worker-2's, which recorded everything: that delivery is missed.
     assert figures.edits.lost == 1
@@ -171,16 +168,14 @@ def test_a_thinned_worker_is_not_blamed_for_what_it_did_not_record(store: Store)
     assert figures.deliveries.share == pytest.approx(1, abs=0.01)
 
 
-def test_weights_of_one_give_the_plain_quantiles(store: Store) -> None:
+def test_weights_of_one_give_the_plain_quantiles() -> None:
     """The weighted computation equals quantile_cont where every row stands for itself."""
     plain, weighed = healthy_run("figures-plain"), healthy_run("figures-weighed")
     # One far-away weighted row between workers switches the weighted views on.
     columns = weighed.samples["deliveries", "01-sustained", "worker-1"]
     row = int(np.flatnonzero(~columns["same_worker"])[0])
     columns["weight"][row] = 2.0
-    plain.write(store)
-    weighed.write(store)
-    with open_run(store, plain.run_id) as a, open_run(store, weighed.run_id) as b:
+    with plain.database() as a, weighed.database() as b:
         assert b.thinned
         assert not a.thinned
         before, after = run_figures(a), run_figures(b)
@@ -214,7 +209,7 @@ def test_deliveries_between_workers_are_corrected_by_their_clocks(store: Store) 
     assert row["clock_error_max_ms"] == 1.0
 
 
-def test_a_clock_that_drifts_is_corrected_minute_by_minute(store: Store) -> None:
+def test_a_clock_that_drifts_is_corrected_minute_by_minute() -> None:
     """An offset that grows during the run is taken out by its value of that minute."""
     phases = (SyntheticPhase("sustained", "sustained", 180, 4, 1),)
     true, off = (
@@ -239,9 +234,7 @@ def test_a_clock_that_drifts_is_corrected_minute_by_minute(store: Store) -> None
             between = ~columns["same_worker"]
             for name in ("intended_us", "sent_us"):
                 columns[name] = columns[name] + drift_us(columns[name]) * between
-    true.write(store)
-    off.write(store)
-    with open_run(store, true.run_id) as a, open_run(store, off.run_id) as b:
+    with true.database() as a, off.database() as b:
         before, after = (
             run_figures(a).run.delivery_between_workers_ms,
             run_figures(b).run.delivery_between_workers_ms,
@@ -251,7 +244,7 @@ def test_a_clock_that_drifts_is_corrected_minute_by_minute(store: Store) -> None
     assert after.max == pytest.approx(before.max, abs=0.5)
 
 
-def test_edits_are_counted_by_what_became_of_them(store: Store) -> None:
+def test_edits_are_counted_by_what_became_of_them() -> None:
     """Failed, unacknowledged and missed edits each have their place; missed ones are not tried."""
     run = healthy_run("figures-outcomes")
     columns = run.samples["edits", "01-sustained", "worker-1"]
@@ -266,8 +259,7 @@ def test_edits_are_counted_by_what_became_of_them(store: Store) -> None:
     started = columns["started_us"].astype(object)
     started[0:4] = None
     columns["started_us"] = list(started)
-    run.write(store)
-    with open_run(store, run.run_id) as database:
+    with run.database() as database:
         edits = run_figures(database).run.edits
     assert (edits.offered, edits.completed, edits.failed) == (125, 116, 6)
     assert (edits.missed, edits.unacknowledged, edits.unreported) == (3, 4, 0)
@@ -275,17 +267,16 @@ def test_edits_are_counted_by_what_became_of_them(store: Store) -> None:
     assert edits.per_second == round(116 / 35, 6)
 
 
-def test_edits_that_no_sample_tells_of_are_counted_from_the_plan(store: Store) -> None:
+def test_edits_that_no_sample_tells_of_are_counted_from_the_plan() -> None:
     """What a worker never reported is offered and unreported, not forgotten."""
     run = healthy_run("figures-unreported")
     gone = len(run.samples.pop(("edits", "01-sustained", "worker-2"))["edit"])
-    run.write(store)
-    with open_run(store, run.run_id) as database:
+    with run.database() as database:
         edits = run_figures(database).run.edits
     assert (edits.offered, edits.unreported) == (125, gone)
 
 
-def test_each_edit_is_expected_at_every_connection_in_sync_and_no_other(store: Store) -> None:
+def test_each_edit_is_expected_at_every_connection_in_sync_and_no_other() -> None:
     """A connection that came later, or left soon after, is not expected to have shown an edit."""
     run = healthy_run("figures-expected")
     start_us = run.start_us("sustained")
@@ -307,7 +298,6 @@ def test_each_edit_is_expected_at_every_connection_in_sync_and_no_other(store: S
     run.samples["deliveries", "01-sustained", "worker-1"] = {
         name: values[keep] for name, values in seen.items()
     }
-    run.write(store)
     edits = [
         (int(started), int(acknowledged), int(writer))
         for (kind, label, _), columns in run.samples.items()
@@ -322,7 +312,7 @@ def test_each_edit_is_expected_at_every_connection_in_sync_and_no_other(store: S
         for observer in range(8)
         if observer != writer and not (observer == 6 and acknowledged + 5 * US > leaves_us)
     )
-    with open_run(store, run.run_id) as database:
+    with run.database() as database:
         sustained = next(p for p in run_figures(database).phases if p.name == "sustained")
     assert sustained.deliveries.expected == sustained.deliveries.delivered == expected
     assert sustained.deliveries.share == 1
@@ -344,42 +334,37 @@ def _writer(run: RunWriter, edit: int) -> int:
     raise KeyError(edit)
 
 
-def test_a_delivery_that_was_not_seen_is_no_loss_if_the_replica_has_the_edit(store: Store) -> None:
+def test_a_delivery_that_was_not_seen_is_no_loss_if_the_replica_has_the_edit() -> None:
     """The last look at a replica overrules a delivery that was not seen."""
     run = healthy_run("figures-unseen")
     _without_delivery(run, 40, (_writer(run, 40) + 1) % 8)
-    run.write(store)
-    with open_run(store, run.run_id) as database:
+    with run.database() as database:
         figures = run_figures(database).run
     assert figures.deliveries.expected - figures.deliveries.delivered == 1
     assert figures.deliveries.edits_delivered_to_all == 124
     assert figures.edits.lost == 0
 
 
-def test_an_acknowledged_edit_that_was_not_delivered_is_lost_where_nobody_looked_later(
-    store: Store,
-) -> None:
+def test_an_acknowledged_edit_that_was_not_delivered_is_lost_where_nobody_looked_later() -> None:
     """Without a later look at the replica, a delivery that failed to come is a loss."""
     run = healthy_run("figures-lost-unseen")
     for worker in run.workers:
         del run.samples["replicas", "02-cooldown", worker]
     _without_delivery(run, 40, (_writer(run, 40) + 1) % 8)
-    run.write(store)
-    with open_run(store, run.run_id) as database:
+    with run.database() as database:
         figures = run_figures(database)
         assert [row["edit"] for row in database.rows("lost_edits")] == [40]
     assert figures.run.edits.lost == 1
     assert figures.run.sync.diverged is None
 
 
-def test_an_acknowledged_edit_that_a_replica_lacks_is_lost(store: Store) -> None:
+def test_an_acknowledged_edit_that_a_replica_lacks_is_lost() -> None:
     """A replica that misses an acknowledged edit while nothing writes has lost it, and diverged."""
     run = healthy_run("figures-lost")
     replicas = run.samples["replicas", "02-cooldown", "worker-2"]
     replicas["missing"][1] = [17, 99, 5000]
     replicas["heads"][1] = "other-heads"
-    run.write(store)
-    with open_run(store, run.run_id) as database:
+    with run.database() as database:
         figures = run_figures(database).run
         (document,) = database.rows("convergence")
     assert figures.edits.lost == 2  # 5000 was never an edit of this run
@@ -391,7 +376,7 @@ def test_an_acknowledged_edit_that_a_replica_lacks_is_lost(store: Store) -> None
     assert (document["states"], document["missing_max"]) == (2, 3)
 
 
-def test_convergence_counts_from_the_last_edit_to_the_last_change(store: Store) -> None:
+def test_convergence_counts_from_the_last_edit_to_the_last_change() -> None:
     """The time to converge is that of the slowest replica after the document's last edit."""
     run = healthy_run("figures-converged")
     last_us = max(
@@ -400,12 +385,11 @@ def test_convergence_counts_from_the_last_edit_to_the_last_change(store: Store) 
         if (kind, label) == ("edits", "01-sustained")
     )
     run.samples["replicas", "02-cooldown", "worker-1"]["changed_us"][2] = last_us + 1_234_567
-    run.write(store)
-    with open_run(store, run.run_id) as database:
+    with run.database() as database:
         assert run_figures(database).run.sync.converged_max_ms == 1234.567
 
 
-def test_a_delivery_shown_twice_is_a_repeat_and_no_latency(store: Store) -> None:
+def test_a_delivery_shown_twice_is_a_repeat_and_no_latency() -> None:
     """Repeats are counted by themselves, and leave the distribution alone."""
     plain, twice = healthy_run("figures-once"), healthy_run("figures-twice")
     columns = twice.samples["deliveries", "01-sustained", "worker-1"]
@@ -416,9 +400,7 @@ def test_a_delivery_shown_twice_is_a_repeat_and_no_latency(store: Store) -> None
         if name == "seen_us":
             again = again + 90 * US
         columns[name] = np.concatenate([values, again])
-    plain.write(store)
-    twice.write(store)
-    with open_run(store, plain.run_id) as a, open_run(store, twice.run_id) as b:
+    with plain.database() as a, twice.database() as b:
         before, after = run_figures(a).run, run_figures(b).run
     assert (before.deliveries.repeats, after.deliveries.repeats) == (0, 10)
     assert after.deliveries.count == before.deliveries.count
@@ -444,7 +426,7 @@ def _events(run: RunWriter, phase: str, worker: str, rows: list[tuple[str, int, 
         columns[name] = [*columns.get(name, []), *values]
 
 
-def test_drops_and_recoveries_are_counted_and_timed(store: Store) -> None:
+def test_drops_and_recoveries_are_counted_and_timed() -> None:
     """Each drop is one drop; it recovers when that connection is next in sync."""
     run = healthy_run("figures-drops")
     _events(
@@ -460,8 +442,7 @@ def test_drops_and_recoveries_are_counted_and_timed(store: Store) -> None:
             ("dropped", 2, 10 * US),
         ],
     )
-    run.write(store)
-    with open_run(store, run.run_id) as database:
+    with run.database() as database:
         connections = run_figures(database).run.connections
         assert database.row("not_recovered")["connections"] == 1
     assert (connections.dropped, connections.recovered, connections.failed) == (3, 2, 1)
@@ -469,7 +450,7 @@ def test_drops_and_recoveries_are_counted_and_timed(store: Store) -> None:
     assert connections.recovery_p95_ms == round(float(np.quantile([250, 2000], 0.95)), 6)
 
 
-def test_a_storm_is_over_when_the_last_connection_is_in_sync_again(store: Store) -> None:
+def test_a_storm_is_over_when_the_last_connection_is_in_sync_again() -> None:
     """The recovery of a storm runs from its first drop to its last recovery; else there is none."""
     phases = (
         SyntheticPhase("sustained", "sustained", 5, 4, 2),
@@ -490,27 +471,24 @@ def test_a_storm_is_over_when_the_last_connection_is_in_sync_again(store: Store)
                 )
             ],
         )
-    run.write(store)
-    with open_run(store, run.run_id) as database:
+    with run.database() as database:
         storm = run_figures(database).run.storm
     assert (storm.dropped, storm.recovered, storm.recovery_s) == (4, 4, 4.0)
     broken = run.samples["connections", "01-storm", "worker-1"]
     broken["event"][-1] = "failed"
     run.run_id = "figures-storm-unrecovered"
-    run.write(store)
-    with open_run(store, run.run_id) as database:
+    with run.database() as database:
         storm = run_figures(database).run.storm
     assert (storm.dropped, storm.recovered, storm.recovery_s) == (4, 3, None)
 
 
-def test_health_is_the_mean_share_of_the_target_in_sustained_seconds(store: Store) -> None:
+def test_health_is_the_mean_share_of_the_target_in_sustained_seconds() -> None:
     """Ten of thirty sustained seconds at three quarters of health cost a twelfth of it."""
     run = healthy_run("figures-health")
     healthy = run.samples["resources", "01-sustained", "worker-1"]
     healthy["connections_healthy"] = np.where(np.arange(30) < 10, 2, 4)
     run.samples["resources", "00-warmup", "worker-1"]["connections_healthy"] = np.zeros(5, int)
-    run.write(store)
-    with open_run(store, run.run_id) as database:
+    with run.database() as database:
         connections = run_figures(database).run.connections
     # The second between two phases is the earlier one's in no phase: it does not count.
     assert connections.health_score == pytest.approx(100 * (10 * 6 / 8 + 20) / 30, abs=1e-6)
@@ -518,7 +496,7 @@ def test_health_is_the_mean_share_of_the_target_in_sustained_seconds(store: Stor
     assert (connections.peak, connections.target) == (8, 8)
 
 
-def test_the_relay_is_sampled_and_its_failed_polls_are_counted(store: Store) -> None:
+def test_the_relay_is_sampled_and_its_failed_polls_are_counted() -> None:
     """Memory runs from the first to the last answer; polls without one are counted, not dropped."""
     run = healthy_run("figures-relay")
     relay = run.samples["relay", "01-sustained", "worker-1"]
@@ -527,8 +505,7 @@ def test_the_relay_is_sampled_and_its_failed_polls_are_counted(store: Store) -> 
         relay[name] = [*relay[name][:25], *[None] * 5]
     later = run.samples["relay", "02-cooldown", "worker-1"]
     later["uptime_s"] = np.arange(10) * 1.0
-    run.write(store)
-    with open_run(store, run.run_id) as database:
+    with run.database() as database:
         figures = run_figures(database)
     assert figures.run.relay.polls == 45
     assert figures.run.relay.polls_failed == 5
@@ -541,13 +518,10 @@ def test_the_relay_is_sampled_and_its_failed_polls_are_counted(store: Store) -> 
     assert sustained.relay.restarts == 0
 
 
-def test_the_timeline_has_every_second_and_each_row_is_counted_from_the_samples(
-    store: Store,
-) -> None:
+def test_the_timeline_has_every_second_and_each_row_is_counted_from_the_samples() -> None:
     """Offered, done, deliveries and latencies of each second equal those of the raw rows."""
     run = healthy_run("figures-timeline", phases=LONG, workers=3)
-    run.write(store)
-    with open_run(store, run.run_id) as database:
+    with run.database() as database:
         rows = database.rows("timeline_1s")
     assert [row["second"] for row in rows] == list(range(34))
     assert [row["phase"] for row in rows][3:6] == ["00-warmup", None, "01-sustained"]
@@ -570,7 +544,7 @@ def test_the_timeline_has_every_second_and_each_row_is_counted_from_the_samples(
             assert row["delivery_p99_ms"] is None
 
 
-def test_errors_that_differ_in_numbers_only_are_one_group(store: Store) -> None:
+def test_errors_that_differ_in_numbers_only_are_one_group() -> None:
     """Fingerprints join messages that differ in numbers and hashes; weights count."""
     run = healthy_run("figures-errors")
     start_us = run.start_us("sustained")
@@ -585,8 +559,7 @@ def test_errors_that_differ_in_numbers_only_are_one_group(store: Store) -> None:
         "connection": list(range(41)),
         "weight": [1.0] * 39 + [61.0] + [5.0],
     }
-    run.write(store)
-    with open_run(store, run.run_id) as database:
+    with run.database() as database:
         first, second = database.rows("errors_grouped")
         by_type = {row["type"]: row["count"] for row in database.rows("errors_by_type")}
     assert (first["type"], first["count"], first["groups"]) == ("timeout", 100, 2)
@@ -596,7 +569,7 @@ def test_errors_that_differ_in_numbers_only_are_one_group(store: Store) -> None:
     assert by_type == {"timeout": 100, "closed": 5}
 
 
-def test_a_hundred_thousand_different_messages_give_at_most_fifty_groups(store: Store) -> None:
+def test_a_hundred_thousand_different_messages_give_at_most_fifty_groups() -> None:
     """Messages that no rule can join are cut at the fifty most frequent."""
     run = healthy_run("figures-many-errors")
     count = 100_000
@@ -608,19 +581,17 @@ def test_a_hundred_thousand_different_messages_give_at_most_fifty_groups(store: 
         "message": words,
         "weight": np.ones(count),
     }
-    run.write(store)
-    with open_run(store, run.run_id) as database:
+    with run.database() as database:
         groups = database.rows("errors_grouped")
     assert len(groups) == 50
     assert groups[0]["groups"] > 90_000
 
 
-def test_windows_slide_by_a_second_and_pool_their_samples(store: Store) -> None:
+def test_windows_slide_by_a_second_and_pool_their_samples() -> None:
     """Each window's percentile is that of the raw samples intended within it."""
     run = healthy_run("figures-windows", phases=LONG, workers=2)
-    run.write(store)
     phase = run.start_us("sustained") - run.began_us
-    with open_run(store, run.run_id) as database:
+    with run.database() as database:
         rows = database.rows(
             "windows_latency",
             metric="acknowledgement_ms",

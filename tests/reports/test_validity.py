@@ -106,9 +106,8 @@ def test_the_gravest_reason_stands_first() -> None:
     assert [entry.level for entry in said] == ["invalid", "degraded"]
 
 
-def _summary(store: Store, run: RunWriter) -> Summary:
-    run.write(store)
-    with open_run(store, run.run_id) as database:
+def _summary(run: RunWriter) -> Summary:
+    with run.database() as database:
         return summarise(database)
 
 
@@ -280,7 +279,6 @@ PHASES = (
     ],
 )
 def test_samples_that_break_one_rule_break_just_that_rule(
-    store: Store,
     break_it: Callable[[RunWriter], None],
     rules: set[str],
     validity: str,
@@ -289,7 +287,7 @@ def test_samples_that_break_one_rule_break_just_that_rule(
     """From samples to rule: what is broken is said, with its phase, and nothing else is."""
     run = healthy_run(f"validity-{request.node.callspec.id}", phases=PHASES)
     break_it(run)
-    summary = _summary(store, run)
+    summary = _summary(run)
     assert {entry.rule for entry in summary.validity_evidence} == rules
     assert summary.validity == validity
     assert summary.passed is (summary.verdict == "passed" and validity != "invalid")
@@ -317,9 +315,9 @@ def test_a_missing_part_makes_a_run_invalid_and_is_named(store: Store) -> None:
     assert summary.samples.missing == ["deliveries 01-sustained worker-2 part 2"]
 
 
-def test_an_invalid_run_is_no_pass_though_its_objectives_are_met(store: Store) -> None:
+def test_an_invalid_run_is_no_pass_though_its_objectives_are_met() -> None:
     """Verdict and validity are two things; a pass needs both."""
     run = healthy_run("validity-no-pass", phases=PHASES)
     _give_up(run)
-    summary = _summary(store, run)
+    summary = _summary(run)
     assert (summary.verdict, summary.validity, summary.passed) == ("passed", "invalid", False)

@@ -4,10 +4,8 @@ import numpy as np
 import pytest
 
 from reports.build import summarise
-from reports.engine import open_run
 from reports.summary import Distribution, Edits, Figures, ObjectiveRow, Summary
 from reports.verdict import Measured, counts_for_verdict, judge, value_at, verdict_of, worst
-from run_store.store import Store
 from scenarios.objectives import METRICS, parse_objective
 from tests.reports.synthetic import Columns, RunWriter, SyntheticPhase, healthy_run
 
@@ -119,9 +117,8 @@ STRESS = (
 )
 
 
-def _summary(store: Store, run: RunWriter) -> Summary:
-    run.write(store)
-    with open_run(store, run.run_id) as database:
+def _summary(run: RunWriter) -> Summary:
+    with run.database() as database:
         return summarise(database)
 
 
@@ -134,7 +131,7 @@ def _slow(columns: Columns, run: RunWriter, phase: str, from_s: float, to_s: flo
             columns[name] = columns[name] + np.where(slow, 5_000_000, 0)
 
 
-def test_objectives_are_judged_in_their_phase_and_over_windows(store: Store) -> None:
+def test_objectives_are_judged_in_their_phase_and_over_windows() -> None:
     """A slow stretch is missed by the window that holds it, and by no other phase."""
     run = healthy_run(
         "verdict-windows",
@@ -146,7 +143,7 @@ def test_objectives_are_judged_in_their_phase_and_over_windows(store: Store) -> 
     )
     for kind in ("edits", "deliveries"):
         run.change(kind, "stress", lambda c: _slow(c, run, "stress", 8, 12))
-    summary = _summary(store, run)
+    summary = _summary(run)
     whole, sustained, stress, long = summary.objectives
     assert (whole.met, sustained.met, stress.met, long.met) == (True, True, False, True)
     assert stress.got is not None
@@ -184,7 +181,7 @@ def test_counts_and_gauges_are_judged_over_windows_too(
 
 
 @pytest.fixture(scope="module")
-def verdict_run(store: Store) -> Summary:
+def verdict_run() -> Summary:
     """A run in which four seconds of edits fail and two workers are unhealthy for five."""
     marker = next(
         mark
@@ -205,28 +202,28 @@ def verdict_run(store: Store) -> Summary:
         columns["connections_healthy"] = np.where(np.arange(20) // 5 == 2, 1, 3)
 
     run.change("resources", "sustained", sicken)
-    return _summary(store, run)
+    return _summary(run)
 
 
-def test_a_phase_that_did_not_run_misses_its_objectives(store: Store) -> None:
+def test_a_phase_that_did_not_run_misses_its_objectives() -> None:
     """What never ran was never met."""
     run = healthy_run("verdict-not-run", objectives=("sustained: edits.failed == 0",))
     run.incomplete = ("sustained", "cooldown")
     for key in [key for key in run.samples if key[1] != "00-warmup"]:
         del run.samples[key]
-    summary = _summary(store, run)
+    summary = _summary(run)
     (row,) = summary.objectives
     assert (row.met, summary.verdict) == (False, "failed")
     assert "sustained did not run" in row.sentence
 
 
-def test_a_relay_without_metrics_leaves_its_objectives_open(store: Store) -> None:
+def test_a_relay_without_metrics_leaves_its_objectives_open() -> None:
     """Objectives on such a relay's memory neither pass nor fail."""
     run = healthy_run("verdict-no-metrics", objectives=("relay.memory_growth_mb < 1",))
     run.record_changes = {"has_metrics": False}
     for key in [key for key in run.samples if key[0] == "relay"]:
         del run.samples[key]
-    summary = _summary(store, run)
+    summary = _summary(run)
     assert [row.met for row in summary.objectives] == [None]
     assert summary.verdict == "passed"
     assert summary.relay.polls_failed is None
