@@ -27,20 +27,22 @@ T = TypeVar("T")
 
 WITHIN_S = 10.0
 UPDATE_EVERY_S = 5.0
+LAST_UPDATE_WITHIN_S = 1.0
 
 
 @contextlib.asynccontextmanager
 async def phase_bar(
     run_id: str, phase: str, share_done: Callable[[], float]
 ) -> AsyncIterator[None]:
-    """Show a phase's progress for as long as an `async with`, without ever waiting for it."""
-    bar = asyncio.create_task(_keep_bar(run_id, phase, share_done))
+    """Show a phase's progress for as long as an `async with`; the next phase waits for no bar."""
+    over = asyncio.Event()
+    bar = asyncio.create_task(_keep_bar(run_id, phase, share_done, over))
     try:
         yield
     finally:
+        over.set()
+        await asyncio.wait([bar], timeout=LAST_UPDATE_WITHIN_S)
         bar.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await bar
 
 
 async def show_summary(context: RunContext, summary: Summary) -> None:
@@ -69,18 +71,18 @@ def _page(context: RunContext, summary: Summary) -> str:
     )
 
 
-async def _keep_bar(run_id: str, phase: str, share_done: Callable[[], float]) -> None:
+async def _keep_bar(
+    run_id: str, phase: str, share_done: Callable[[], float], over: asyncio.Event
+) -> None:
     bar: UUID | None = await _if_possible(
         acreate_progress_artifact(progress=0.0, key=f"phase-{phase}", description=f"Run {run_id}")
     )
-    if bar is None:
-        return
-    try:
-        while True:
-            await asyncio.sleep(UPDATE_EVERY_S)
-            await _if_possible(aupdate_progress_artifact(bar, progress=share_done() * 100))
-    finally:
+    while bar is not None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(over.wait(), UPDATE_EVERY_S)
         await _if_possible(aupdate_progress_artifact(bar, progress=share_done() * 100))
+        if over.is_set():
+            return
 
 
 async def _if_possible(shown: Awaitable[T]) -> T | None:
@@ -88,5 +90,5 @@ async def _if_possible(shown: Awaitable[T]) -> T | None:
         async with asyncio.timeout(WITHIN_S):
             return await shown
     except Exception as error:  # noqa: BLE001 - whatever Prefect's client meets, the run goes on
-        log.warning("Prefect's UI does not show this: %s", error or type(error).__name__)
+        log.warning("Prefect's UI does not show this: %s", str(error) or type(error).__name__)
         return None

@@ -84,7 +84,9 @@ class PreparedRun:
                 else f"{type(problem).__name__}: {problem}"
             )
             record.problems.append(attempt.error)
-            record.state = "stopped" if isinstance(problem, InterruptedRunError) else "failed"
+            # What is no Exception is a cancellation or a signal: somebody wanted the end.
+            wanted = isinstance(problem, InterruptedRunError) or not isinstance(problem, Exception)
+            record.state = "stopped" if wanted else "failed"
         elif self.stopped:
             record.state = "stopped"
         self.has_measured = problem is None

@@ -240,6 +240,7 @@ def test_a_terminated_flow_tears_down(begin: Begin) -> None:
     flow.send(signal.SIGTERM)
     assert flow.wait() != 0
     wait_for(lambda: not flow.left(), why=flow.left)
+    assert run_record(flow.results).state == "stopped"
     assert not list(flow.results.glob("**/agent.json"))
 
 
