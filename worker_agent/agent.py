@@ -33,14 +33,16 @@ from worker_agent.relay_duty import RelayDuty
 from worker_agent.relay_sampler import RelaySampler
 from worker_agent.self_watch import SelfWatch
 from worker_agent.shipping import Shipper, spool_of
+from worker_agent.ticking import TICK_S, Ticking
 
 log = logging.getLogger(__name__)
 
-TICK_S = 1.0
 SHIP_LAST_S = 60.0
 """How long an agent that is told to stop tries to ship what it has."""
 LATE_AFTER_S = 2.0
 """An order that is taken up so long after its instant is joined as it is by then."""
+LIFELESS_AFTER_S = 30.0
+"""An agent none of whose pages answers for so long makes no load, and says that it failed."""
 THREADS = 16
 """Calls to S3 may each hang for seconds; none may keep the others waiting for a thread."""
 
@@ -89,7 +91,7 @@ class Agent:
         self._ship_until = float("inf")
         self._abandoned = False
         self._signals = 0
-        self._ticking = asyncio.Lock()
+        self._failure: RelayLoadError | None = None
 
     async def run(self) -> int:
         """Follow orders until the end; return the process's exit code.
@@ -186,25 +188,29 @@ class Agent:
             )
             self.status.state = "ready"
             await self.heartbeat.beat()
+            ticking = Ticking(load, self.watch, self.clock.now_us)
             background = [
                 asyncio.create_task(self._always(name, work))
                 for name, work in (
                     ("orders", self.feed.run),
                     ("clock", self.watch.keep_clock),
                     ("lag", self.watch.watch_lag),
-                    ("ticks", lambda: self._keep_ticking(load)),
-                    ("life", self._watch_life),
+                    ("samples", ticking.fetch),
+                    ("resources", ticking.sample),
+                    ("disk", self.shipper.watch_disk),
+                    ("life", lambda: self._watch_life(ticking)),
                 )
             ]
             try:
                 await self._follow(load)
+                if self._failure is not None:
+                    raise self._failure
             finally:
                 self.status.state = "stopping"
                 self.duty.end()
-                # Not in the middle of a tick: what its pages have given would be lost.
-                async with self._ticking:
-                    for task in background:
-                        task.cancel()
+                await ticking.rest()
+                for task in background:
+                    task.cancel()
                 await load.close()
 
     async def _always(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
@@ -299,10 +305,16 @@ class Agent:
         end_of_life = self._born + self.config.lives_at_most_s
         return min(self._ship_until, end_of_life) - time.monotonic()
 
-    async def _watch_life(self) -> None:
-        """End the load when nobody is there to end it."""
+    async def _watch_life(self, ticking: Ticking) -> None:
+        """End the load when nobody is there to end it, or nothing is left that makes it."""
         while True:
             await asyncio.sleep(TICK_S)
+            if ticking.silent_s > LIFELESS_AFTER_S and self._failure is None:
+                self._failure = BrowserError(
+                    f"No page of this worker has answered for {ticking.silent_s:.0f} s.",
+                    hint="Its Chromium or Playwright's driver may have been killed: see its log.",
+                )
+                self.stop(str(self._failure))
             if self.feed.lease.is_over:
                 self.stop("the orchestrator's lease is over", abandoned=True)
             elif self.feed.silent_s > self.config.store_grace_s:
@@ -310,16 +322,6 @@ class Agent:
                 self.stop(f"the store has not answered for {silent_s:.0f} s", abandoned=True)
             elif time.monotonic() - self._born > self.config.lives_at_most_s:
                 self.stop("this agent's time limit is reached", abandoned=True)
-
-    async def _keep_ticking(self, load: TakesUpLate) -> None:
-        next_at = time.monotonic()
-        while True:
-            next_at = max(next_at + TICK_S, time.monotonic())
-            await asyncio.sleep(next_at - time.monotonic())
-            async with self._ticking:
-                states = await load.tick()
-            await self.watch.sample(states, load.target(self.clock.now_us()))
-            self.shipper.look_at_disk()
 
     def _relay_row(self, row: dict[str, Any]) -> None:
         if self.recording.phase:

@@ -76,7 +76,13 @@ class Shipper:
             except (StoreError, OSError) as error:
                 log.warning("samples wait: %s", error)
 
-    def look_at_disk(self) -> None:
+    async def watch_disk(self) -> None:
+        """Look at the spool's disk each second until cancelled."""
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            self._look_at_disk()
+
+    def _look_at_disk(self) -> None:
         """Write what waits for room; say if the disk has got into trouble, or rows are lost."""
         self._spool.retry()
         trouble = self._spool.trouble

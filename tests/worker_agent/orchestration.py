@@ -250,6 +250,13 @@ def family(agent: "subprocess.Popen[bytes]") -> list[psutil.Process]:
     return psutil.Process(agent.pid).children(recursive=True)
 
 
+def is_renderer(process: psutil.Process) -> bool:
+    """Say whether a process of a browser runs pages."""
+    with suppress(psutil.Error):
+        return "--type=renderer" in process.cmdline()
+    return False
+
+
 def alive(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
     """Return those that still run; a zombie does not."""
     found = []

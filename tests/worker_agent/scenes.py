@@ -22,7 +22,7 @@ from run_store.messages import Order, Status
 from tests.relay_process import ROOT, start_relay
 from tests.store_server import StoreServer
 from tests.waiting import wait_for
-from tests.worker_agent.orchestration import Row, Run, alive, family
+from tests.worker_agent.orchestration import Row, Run, alive, family, is_renderer
 from tests.worker_agent.samples import rows
 from tests.worker_agent.small_disk import SmallDisk
 
@@ -399,18 +399,20 @@ def hasty(folder: Path, _server: StoreServer) -> Hasty:
 
 @dataclass
 class Late:
-    """An agent that hears of the first order when that is over, of the second in its middle."""
+    """An agent that hears of orders late, and whose pages then hang for 4 s."""
 
     run: Run
     over: Order
     joined: Order
+    hung: Order
+    hung_at: tuple[float, float]
     last: Order
     heard_at: float
     status: Status | None
 
 
 def late(folder: Path, server: StoreServer) -> Late:
-    """Give an agent orders whose instants have passed."""
+    """Give an agent orders whose instants have passed; then stop its pages for a while."""
     with (
         start_relay() as relay,
         Run(folder, server, relay.url, connections=8, edits_per_document=10) as run,
@@ -420,10 +422,21 @@ def late(folder: Path, server: StoreServer) -> Late:
         joined = run.order("joined", 12, 4, edits_per_s=4, lead_s=-6)
         heard_at = time.time()
         run.done(joined)
+        hung = run.order("hung", 7, 4, edits_per_s=4)
+        run.sleep_until(hung, 1)
+        pages = [one for one in family(run.agents["worker-1"]) if is_renderer(one)]
+        hung_at = time.time()
+        for page in pages:
+            page.suspend()
+        run.sleep_until(hung, 5)
+        for page in pages:
+            page.resume()
+        hung_until = time.time()
+        run.done(hung)
         last = run.order("last", 2, 4, edits_per_s=2, check_replicas=True)
         run.done(last)
         run.stop()
-        return Late(run, over, joined, last, heard_at, run.status())
+        return Late(run, over, joined, hung, (hung_at, hung_until), last, heard_at, run.status())
 
 
 SCENES: dict[str, Scene] = {

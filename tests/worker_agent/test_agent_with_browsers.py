@@ -581,7 +581,9 @@ def test_a_full_disk_is_said_and_kills_nothing(abandoned: Abandoned) -> None:
     assert "disk" in abandoned.filled.message
     assert abandoned.cleared.message == ""
     errors = [row for row in run.rows("errors", phase) if row["type"].startswith("disk_")]
-    assert {"disk_full"} <= {row["type"] for row in errors} <= {"disk_full", "disk_low"}
+    # Which of the two depends on whether what is shipped meanwhile gives enough room.
+    assert errors
+    assert {row["type"] for row in errors} <= {"disk_full", "disk_low"}
     assert_one_row_for_each_planned_edit(run, phase)
     assert all(row["acknowledged_us"] for row in run.rows("edits", phase))
     assert_no_second_is_missing(run.rows("resources", phase), phase.starts_at_us, end_us(phase))
@@ -681,7 +683,7 @@ def test_an_order_that_was_over_is_done_without_samples(late: Late) -> None:
     assert late.run.rows("edits", late.over) == []
     assert {row["connection"] for row in late.run.rows("connections")} <= set(range(8))
     assert status is not None
-    assert [done.order for done in status.done] == [1, 2, 3]
+    assert [done.order for done in status.done] == [1, 2, 3, 4]
 
 
 def test_who_should_have_left_by_then_does_not_come(late: Late) -> None:
@@ -705,3 +707,30 @@ def test_documents_go_on_where_the_schedule_has_them(late: Late) -> None:
     newest = max(row["generation"] for row in rows)
     assert newest == max(row["generation"] for row in late.run.rows("edits"))
     assert len({row["heads"] for row in rows if row["generation"] == newest}) == 1
+
+
+def test_pages_that_hang_are_seen_each_second(late: Late) -> None:
+    """While its pages do not answer a worker samples itself and says how late they are."""
+    run, phase = late.run, late.hung
+    rows = run.rows("resources", phase)
+    assert_no_second_is_missing(rows, phase.starts_at_us, end_us(phase))
+    began_us, ended_us = (at * 1e6 for at in late.hung_at)
+    lags_ms = [row["page_lag_ms"] for row in rows if began_us + 2.5e6 < row["at_us"] < ended_us]
+    assert lags_ms
+    assert min(lags_ms) > 1500
+    before = [row["page_lag_ms"] for row in rows if row["at_us"] < began_us]
+    assert min(before, default=0.0) < 1500
+
+
+def test_edits_on_pages_that_hang_are_late_and_not_lost(late: Late) -> None:
+    """What was due meanwhile is made afterwards and keeps its time: the lateness can be seen."""
+    run = late.run
+    assert_one_row_for_each_planned_edit(run, late.hung)
+    began_us, ended_us = (at * 1e6 for at in late.hung_at)
+    meanwhile = [
+        row
+        for row in run.rows("edits", late.hung)
+        if began_us + 3e5 < row["intended_us"] < ended_us - 3e5
+    ]
+    assert len(meanwhile) > 8
+    assert all(row["started_us"] is None or row["started_us"] > ended_us - 3e5 for row in meanwhile)
