@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 from reports.engine import RunDatabase
@@ -11,6 +12,7 @@ from reports.summary import ObjectiveRow
 from reports.verdict import Measured, counts_for_verdict, is_windowed, judge, value_at, worst
 from scenarios.objectives import Objective
 
+_SAMPLES_AT_ONCE = 20_000_000
 _WINDOW_COLUMNS = {
     "edits.error_rate": "error_rate",
     "edits.failed": "failed",
@@ -74,13 +76,35 @@ def _windows(database: RunDatabase, objective: Objective) -> list[Measured]:
         "length_s": float(math.ceil(objective.window_s or 1)),
     }
     if head.endswith("_ms"):
-        rows, column = database.rows("windows_latency", metric=head, **span), statistic
+        rows, column = list(_latency_windows(database, head, span)), statistic
     else:
         rows, column = database.rows("windows_counts", **span), _WINDOW_COLUMNS[objective.metric]
     return [
         Measured(rounded(row[column]), from_s=rounded(row["from_s"]), to_s=rounded(row["to_s"]))
         for row in rows
     ]
+
+
+def _latency_windows(
+    database: RunDatabase, metric: str, span: dict[str, Any]
+) -> Iterator[dict[str, Any]]:
+    """Yield the windows, so many at a time that the samples of all fit into memory.
+
+    Each sample is in as many windows as these are seconds long.
+    """
+    of_run = database.rows("distribution", metric=metric)
+    samples = next((row["samples"] for row in of_run if row["scope"] == "run"), 0)
+    length_s, seconds = span["length_s"], max(span["to_s"] - span["from_s"], 1.0)
+    at_once = max(1.0, _SAMPLES_AT_ONCE // (length_s * max(samples / seconds, 1.0)))
+    from_s = span["from_s"]
+    while True:
+        to_s = min(from_s + at_once - 1 + length_s, span["to_s"])
+        yield from database.rows(
+            "windows_latency", **{**span, "metric": metric, "from_s": from_s, "to_s": to_s}
+        )
+        from_s += at_once
+        if from_s + length_s > span["to_s"]:
+            return
 
 
 def _why_not(metric: str) -> str:

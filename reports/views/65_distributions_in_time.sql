@@ -18,7 +18,9 @@ FROM (
 CREATE MACRO distribution_by_window(wanted, wanted_phase, from_s, starts, length_s) AS TABLE
 WITH samples AS (
     SELECT floor(at_s - from_s)::INTEGER AS bin, ms
-    FROM latencies WHERE metric = wanted AND (wanted_phase IS NULL OR phase = wanted_phase)
+    FROM latencies
+    WHERE metric = wanted AND (wanted_phase IS NULL OR phase = wanted_phase)
+        AND at_s >= from_s AND at_s < from_s + starts + length_s
 )
 SELECT
     from_s + start AS from_s, from_s + start + length_s AS to_s, count, min, mean,

@@ -24,7 +24,9 @@ GROUP BY second;
 CREATE MACRO distribution_by_window(wanted, wanted_phase, from_s, starts, length_s) AS TABLE
 WITH samples AS (
     SELECT floor(at_s - from_s)::INTEGER AS bin, ms, weight
-    FROM latencies WHERE metric = wanted AND (wanted_phase IS NULL OR phase = wanted_phase)
+    FROM latencies
+    WHERE metric = wanted AND (wanted_phase IS NULL OR phase = wanted_phase)
+        AND at_s >= from_s AND at_s < from_s + starts + length_s
 ),
 ranked AS (
     SELECT w.start, ms, weight,

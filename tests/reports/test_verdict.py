@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from reports import objectives
 from reports.build import summarise
 from reports.summary import Distribution, Edits, Figures, ObjectiveRow, Summary
 from reports.verdict import Measured, counts_for_verdict, judge, value_at, verdict_of, worst
@@ -203,6 +204,21 @@ def verdict_run() -> Summary:
 
     run.change("resources", "sustained", sicken)
     return _summary(run)
+
+
+def test_windows_that_are_computed_in_turns_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run too large for all windows at once is judged on the same worst window."""
+    run = healthy_run(
+        "verdict-turns",
+        phases=STRESS,
+        objectives=("acknowledgement_ms.p95 < 1s for 4s", "sustained: delivery_ms.p50 < 1 for 7s"),
+    )
+    run.change("edits", "stress", lambda c: _slow(c, run, "stress", 8, 12))
+    at_once = _summary(run).objectives
+    monkeypatch.setattr(objectives, "_SAMPLES_AT_ONCE", 50)
+    assert _summary(run).objectives == at_once
+    assert at_once[0].got is not None
+    assert at_once[0].got > 5000
 
 
 def test_a_phase_that_did_not_run_misses_its_objectives() -> None:
