@@ -18,6 +18,12 @@ from worker_agent.clock import RunClock
 from worker_agent.relay_duty import RelayDuty
 from worker_agent.relay_sampler import RelaySampler, metrics_url
 
+
+@pytest.fixture(scope="module", autouse=True)
+def scenes_meanwhile(played: object) -> None:
+    """Have the agents' runs begin now: they wait most of their time, and these tests do not."""
+
+
 Answer = Callable[[socket.socket], None]
 
 

@@ -28,11 +28,6 @@ from worker_agent.spool import Spool
 WRITER = ROOT / "tests/worker_agent/spool_writer.py"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def scenes_meanwhile(played: object) -> None:
-    """Have the agents' runs begin now: they wait most of their time, and these tests do not."""
-
-
 @pytest.fixture
 def config(server: StoreServer, tmp_path: Path) -> AgentConfig:
     """Give the config of a worker in a run of the test's own."""
