@@ -5,17 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from reports.circumstances import clock_of, errors_of, lost_workers_of, samples_of
 from reports.engine import RunDatabase, open_run
 from reports.evidence import gather
 from reports.export import errors_json, junit_xml, metrics_csv, metrics_json
-from reports.figures import (
-    clock_of,
-    errors_of,
-    iso_time,
-    lost_workers_of,
-    run_figures,
-    samples_of,
-)
+from reports.figures import iso_time, run_figures
 from reports.findings import find
 from reports.log import log_text
 from reports.objectives import judge_objectives
