@@ -131,7 +131,7 @@ class Conductor:
             )
             order = await self._issue(order)
         label = self._label(order)
-        self.roll.phase = label
+        self.roll.phase, self.roll.order = label, order
         current_observer().phase_began(order, label)
         await self._until_done(order)
         record = self._record(order, label)

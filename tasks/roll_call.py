@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable, Sequence
 
 from run_store.errors import StoreError
-from run_store.messages import LostWorker, Status
+from run_store.messages import LostWorker, Order, Status
+from run_store.schedule import connections_planned, slot_of
 from tasks.fleets.base import Fleet, Worker
 from tasks.observation import current_observer
 from tasks.run_context import RunContext
@@ -68,6 +69,7 @@ class RollCall:
         self.stop_is_ordered = False
         self.is_blind = False
         self.phase = ""
+        self.order: Order | None = None
         self._context = context
         self._fleet = fleet
         self._workers = {worker.name: worker for worker in workers}
@@ -122,7 +124,8 @@ class RollCall:
     def lose(self, name: str, reason: str) -> None:
         """Take a worker for lost from now on."""
         status = self.statuses.get(name)
-        connections = status.vitals.connections_open if status else 0
+        # A heartbeat is a second or two old: in a ramp the plan has gone on since.
+        connections = max(status.vitals.connections_open if status else 0, self._due(name))
         self.lost[name] = LostWorker(
             worker=name,
             phase=self.phase,
@@ -133,6 +136,15 @@ class RollCall:
         )
         log.warning("%s %s", name, reason)
         current_observer().warn(f"{name} {reason}; {connections} connections were on it")
+
+    def _due(self, name: str) -> int:
+        """Return how many connections a worker should have now, by the order in force."""
+        order = self.order
+        if order is None or not order.duration_s:
+            return 0
+        share = (now_us() - order.starts_at_us) / 1e6 / order.duration_s
+        due = connections_planned(order.connections, share)
+        return sum(slot_of(connection, order) == name for connection in range(due))
 
     async def _heard(self, name: str, status: Status | None) -> None:
         if name in self.lost:

@@ -83,7 +83,9 @@ async def test_a_silent_worker_is_lost(context: RunContext, fleet: FakeFleet) ->
     record = await conductor.run_phase(2)
     assert record.slots == ["worker-1", ""]
     [lost] = record.lost
-    assert (lost.worker, lost.phase, lost.connections) == ("worker-2", "01-ramp-up", 2)
+    assert (lost.worker, lost.phase) == ("worker-2", "01-ramp-up")
+    # What the plan had it hold by then: its last heartbeat, from before the ramp, said 2.
+    assert lost.connections in {3, 4}
     assert "not been heard" in lost.reason
     assert 0 < lost.last_seen_us < lost.noticed_us
 

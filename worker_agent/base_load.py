@@ -67,6 +67,15 @@ class BaseLoad(ABC):
             for edit, row in self._recording.outstanding.items()
             if row["intended_us"] <= at_us
         }
+        order = self._order
+        if order is None:
+            return
+        end_s = (at_us - order.starts_at_us) / 1e6
+        never = {edit.edit for edit in self._agenda.edits if edit.at_s > end_s}
+        self._expected = {
+            document: [edit for edit in edits if edit not in never]
+            for document, edits in self._expected.items()
+        }
 
     def target(self, at_us: int) -> int:
         """Return how many connections this worker should have at an instant."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 import os
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 CONNECTIONS_PER_BROWSER = 600
 """All sockets of a browser go through its one network process; another browser shares them."""
 LAUNCH_TIMEOUT_MS = 60_000
+CLOSE_WITHIN_S = 5.0
 PAGES_OPENED_AT_ONCE = 4
 
 
@@ -88,6 +90,7 @@ class Browsers:
         self._stack = AsyncExitStack()
         self._browsers: list[Browser] = []
         self._contexts: list[tuple[BrowserContext, int]] = []
+        self._gone: list[PageClient] = []
         self._opened = 0
         self._lock = asyncio.Lock()
 
@@ -120,12 +123,15 @@ class Browsers:
             wanted = self.housing.pages_for(connections - room)
             await asyncio.gather(*(self._open() for _ in range(min(wanted, PAGES_OPENED_AT_ONCE))))
 
-    def page_of(self, connection: int) -> PageClient:
-        """Return the page that houses a connection: its own, or else the emptiest."""
-        for page in self._alive():
+    def page_of(self, connection: int) -> PageClient | None:
+        """Return the page that houses a connection: its own, or else the emptiest, if any lives."""
+        alive = list(self._alive())
+        for page in alive:
             if connection in page.connections:
                 return page
-        page = min(self._alive(), key=lambda one: len(one.connections) / one.capacity)
+        if not alive:
+            return None
+        page = min(alive, key=lambda one: len(one.connections) / one.capacity)
         page.connections.add(connection)
         return page
 
@@ -175,8 +181,16 @@ class Browsers:
         self.pages.append(client)
         return client
 
+    async def give_up(self, client: PageClient) -> None:
+        """Take a page that does not answer for lost, and end it."""
+        self._lose(client, client.lost)
+        with contextlib.suppress(PlaywrightError, TimeoutError):
+            async with asyncio.timeout(CLOSE_WITHIN_S):
+                await client.page.close()
+
     def _lose(self, client: PageClient, how: str) -> None:
-        if client in self.pages:
+        if client in self.pages and client not in self._gone:
+            self._gone.append(client)
             client.lost = client.lost or how
             self.on_lost(client)
 

@@ -16,6 +16,7 @@ from worker_agent.base_load import CONVERGE_AT_MOST_S, SETTLE_AT_MOST_S, BaseLoa
 from worker_agent.browsers import Browsers
 from worker_agent.clock import RunClock
 from worker_agent.document_ids import document_id
+from worker_agent.late import left_of
 from worker_agent.page_client import PageClient, PageLostError, PageState
 from worker_agent.recording import Recording
 
@@ -25,6 +26,8 @@ HANDSHAKE_TIMEOUT_MS = 10_000
 DOCUMENT_TIMEOUT_MS = 20_000
 PAGE_MEMORY_MB = 1024
 """A page that has grown beyond this is replaced between two phases."""
+REHOUSE_AFTER_S = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
+"""When pages are tried for connections that lost theirs: a killed browser takes time to go."""
 RETIRE_AFTER_S = 10.0
 """How long after its members have moved on a document is compared and left."""
 
@@ -71,6 +74,8 @@ class Load(BaseLoad):
     ) -> None:
         super().__init__(config=config, plan=plan_of(scenario), recording=recording, clock=clock)
         self._browsers = browsers
+        self._unhoused: set[int] = set()
+        self._bringing_back = asyncio.Lock()
         browsers.on_lost = self._page_lost
 
     async def prepare(self, order: Order) -> None:
@@ -78,6 +83,8 @@ class Load(BaseLoad):
         await self._recycle()
         agenda = await self._take(order)
         await self._give(agenda.events)
+        if self._unhoused:
+            self._start(self._bring_back())
         for move in agenda.moves:
             old = f"{move.document}:{move.to - 1}"
             at_us = order.starts_at_us + round((move.at_s + RETIRE_AFTER_S) * 1e6)
@@ -91,6 +98,8 @@ class Load(BaseLoad):
         for page, answer in zip(pages, answers, strict=True):
             if isinstance(answer, BaseException):
                 log.warning("a page gave no samples: %s", answer)
+                if page.lost:
+                    self._start(self._browsers.give_up(page))
                 continue
             rows, state = answer
             page.memory_mb = state.memoryBytes / 2**20
@@ -153,6 +162,9 @@ class Load(BaseLoad):
         for_page: dict[int, tuple[PageClient, list[Event]]] = {}
         for event in events:
             page = self._browsers.page_of(event.connection)
+            if page is None:  # every page is lost; the next that opens is given this
+                self._unhoused.add(event.connection)
+                continue
             for_page.setdefault(id(page), (page, []))[1].append(event)
         names = sorted({(event.document, event.generation) for event in events})
         documents = [
@@ -192,34 +204,31 @@ class Load(BaseLoad):
                 tries=None,
                 cause="page_lost",
             )
-        alive = sum(len(page.connections) for page in self._alive())
-        try:
-            await self._browsers.house(alive + len(lost.connections))
-        except BrowserError as error:
-            self._recording.error(self._clock.now_us(), "browser_lost", str(error))
-            return
-        now_s = (self._clock.now_us() - order.starts_at_us) / 1e6
-        its_events = [
-            event for event in self._agenda.events if event.connection in lost.connections
-        ]
-        again = {event.connection: event for event in its_events if event.kind == "open"}
-        for event in its_events:
-            if event.kind == "join" and event.at_s <= now_s:
-                again[event.connection] = event
-        left = {
-            event.connection
-            for event in its_events
-            if event.kind == "close" and event.at_s <= now_s
-        }
-        opens = [
-            Event(
-                max(event.at_s, now_s), "open", event.connection, event.document, event.generation
-            )
-            for event in again.values()
-            if event.connection not in left
-        ]
-        rest = [event for event in its_events if event.kind != "open" and event.at_s > now_s]
-        await self._give(opens + rest)
+        self._unhoused |= lost.connections
+        await self._bring_back()
+
+    async def _bring_back(self) -> None:
+        """Give the connections that have no page what is left of the order in force."""
+        async with self._bringing_back:
+            if not self._unhoused or not await self._house_again() or self._order is None:
+                return
+            connections, self._unhoused = self._unhoused, set()
+            now_s = (self._clock.now_us() - self._order.starts_at_us) / 1e6
+            left = left_of(self._agenda, now_s)
+            await self._give([event for event in left if event.connection in connections])
+
+    async def _house_again(self) -> bool:
+        """Open pages for the connections that have none, until they have room or it is hopeless."""
+        for wait_s in REHOUSE_AFTER_S:
+            await asyncio.sleep(wait_s)
+            alive = sum(len(page.connections) for page in self._alive())
+            try:
+                await self._browsers.house(alive + len(self._unhoused))
+            except BrowserError as error:
+                self._recording.error(self._clock.now_us(), "browser_lost", str(error))
+            else:
+                return True
+        return False
 
     def _alive(self) -> list[PageClient]:
         return [page for page in self._browsers.pages if not page.lost]

@@ -568,7 +568,7 @@ def test_a_relay_without_documents_is_a_typed_error(no_documents: Faults) -> Non
     assert_one_row_for_each_planned_edit(run, no_documents.order)
     edits = run.rows("edits")
     assert len(edits) == 21
-    assert {row["error"] for row in edits} == {"not_connected"}
+    assert {row["error"] for row in edits} == {"no_document"}
     assert all(row["acknowledged_us"] is None for row in edits)
     assert {row["event"] for row in run.rows("connections")} == {
         *("opening", "open", "handshake", "closed"),

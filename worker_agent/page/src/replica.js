@@ -170,17 +170,20 @@ export class Replica {
     ]);
   }
 
-  // Ends the waiting for a phase's edits: what had no replica has failed. Returns how many are
-  // made and not acknowledged; with `giveUp` those are written as they are.
+  // Ends a phase's edits: those that wait for a connection that failed have failed. Returns how
+  // many may still come; with `giveUp` those are written as they are.
   settle(giveUp) {
-    const reason = this.connection.failure ?? "not_connected";
-    for (const planned of this.waiting) this.#finish({ ...planned, held: true }, null, reason);
-    this.waiting = [];
+    const { failure, isOpen } = this.connection;
+    if (giveUp || (failure && !isOpen)) {
+      const reason = isOpen ? "no_document" : failure ?? "not_connected";
+      for (const planned of this.waiting) this.#finish({ ...planned, held: true }, null, reason);
+      this.waiting = [];
+    }
     if (giveUp) {
       for (const edit of this.pending) this.#finish(edit, null, null);
       this.pending = [];
     }
-    return this.pending.length;
+    return this.pending.length + this.waiting.length;
   }
 
   get inSync() {
