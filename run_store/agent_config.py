@@ -18,7 +18,8 @@ class AgentConfig(BaseModel):
     `chromium` names the browser; None searches for one. `power_off` lets the agent shut the
     machine down when its lease is over (only on machines that the run created).
     `lives_at_most_s` ends the agent whatever happens; `store_grace_s` is how long the load
-    goes on while S3 does not answer.
+    goes on while S3 does not answer. `metadata_url` is the metadata service that tells a rented
+    machine of its end; None asks nobody.
     """
 
     # An error's message must not quote the input: it may hold a secret.
@@ -38,6 +39,7 @@ class AgentConfig(BaseModel):
     order_poll_s: float = 0.5
     heartbeat_s: float = 1.0
     ship_every_s: float = 30.0
+    metadata_url: str | None = None
 
     def to_file(self, path: Path) -> None:
         """Write the config, with the store's secrets, to a file that only its owner can read."""

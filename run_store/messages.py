@@ -110,8 +110,24 @@ class PhaseDone(Message):
     parts: dict[str, int] = {}
 
 
+class Leaving(Message):
+    """A worker's machine is about to be taken away, and the worker ends its load in order.
+
+    `reason` says who takes it; `noticed_us` and `deadline_us` are wall-clock instants: when the
+    worker learnt of it, and when the machine goes.
+    """
+
+    reason: str
+    noticed_us: int
+    deadline_us: int
+
+
 class Status(Message):
-    """A worker's heartbeat, rewritten every second or two."""
+    """A worker's heartbeat, rewritten every second or two.
+
+    `leaving` is set from the first beat after a notice on; what the worker could not ship
+    before the deadline is lost with its machine.
+    """
 
     worker: str
     attempt: int
@@ -131,6 +147,7 @@ class Status(Message):
     versions: dict[str, str] = {}
     host: dict[str, str | int | float] = {}
     unshipped: dict[str, int] = {}
+    leaving: Leaving | None = None
 
 
 class LostWorker(Message):
