@@ -153,6 +153,14 @@ class RunLayout:
         """A PhaseRecord: this phase is complete."""
         return f"{self.phases()}{label}.json"
 
+    def steps(self, label: str = "") -> str:
+        """The prefix of the measured steps of all phases, or of one."""
+        return f"{self.root}steps/{label + '/' if label else ''}"
+
+    def step(self, label: str, number: int) -> str:
+        """A Step of a phase: it has been judged."""
+        return f"{self.steps(label)}{number:06d}.json"
+
     def report(self, name: str = "") -> str:
         """A file of the report, or the prefix of all."""
         return f"{self.root}report/{name}"

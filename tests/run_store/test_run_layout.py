@@ -69,6 +69,8 @@ def test_all_keys_stand_under_the_run() -> None:
         LAYOUT.status(1, "w"),
         LAYOUT.part("edits", attempt=1, phase="00-a", worker="w", first=1),
         LAYOUT.phase("00-a"),
+        LAYOUT.step("00-a", 1),
+        LAYOUT.step("01-b", 1),
         LAYOUT.report("x"),
     ]
     assert all(key.startswith(LAYOUT.root) for key in keys)
@@ -76,12 +78,18 @@ def test_all_keys_stand_under_the_run() -> None:
     assert LAYOUT.order(1, 1).startswith(LAYOUT.orders(1))
     assert LAYOUT.status(1, "w").startswith(LAYOUT.workers(1))
     assert LAYOUT.phase("00-a").startswith(LAYOUT.phases())
+    assert LAYOUT.step("00-a", 1).startswith(LAYOUT.steps("00-a"))
+    assert LAYOUT.steps("00-a").startswith(LAYOUT.steps())
 
 
 def test_orders_are_listed_in_their_order() -> None:
-    """The keys of orders sort as their numbers do."""
-    keys = [LAYOUT.order(1, number) for number in (1, 2, 9, 10, 99, 100, 999_999)]
-    assert keys == sorted(keys)
+    """The keys of orders and of steps sort as their numbers do."""
+    numbers = (1, 2, 9, 10, 99, 100, 999_999)
+    for keys in (
+        [LAYOUT.order(1, number) for number in numbers],
+        [LAYOUT.step("00-a", number) for number in numbers],
+    ):
+        assert keys == sorted(keys)
 
 
 def part(first: int, last: int | None = None, **other: str) -> Part:

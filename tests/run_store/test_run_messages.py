@@ -20,6 +20,7 @@ from run_store.messages import (
     Status,
 )
 from run_store.samples import CONNECTION_EVENTS, SCHEMAS
+from run_store.steps import Percentiles, Step, StepFigures, StepGenerator, StepObjective
 
 PHASE = PhaseRef(index=1, name="ramp-up", kind="ramp")
 MESSAGES: list[BaseModel] = [
@@ -71,6 +72,25 @@ MESSAGES: list[BaseModel] = [
         fleet="local",
         created_us=1,
         attempts=[Attempt(number=1, started_us=1)],
+    ),
+    Step(
+        number=3,
+        attempt=1,
+        order=6,
+        phase="02-stress",
+        connections=400,
+        edits_per_second=2.5,
+        started_us=1,
+        judged_from_us=2,
+        ended_us=3,
+        figures=StepFigures(delivery_ms=Percentiles(p95=1200.5), refused=4),
+        objectives=(
+            StepObjective(text="delivery_ms.p95 < 1s stop", metric="delivery_ms.p95", met=False),
+        ),
+        generator=StepGenerator(lateness_p99_ms=3.5, cpu_share=0.5),
+        relay="refused",
+        outcome="bad",
+        why="4 connections were refused",
     ),
 ]
 
