@@ -40,6 +40,7 @@ class AgentConfig(BaseModel):
     heartbeat_s: float = 1.0
     ship_every_s: float = 30.0
     metadata_url: str | None = None
+    notice_poll_s: float = 5.0
 
     def to_file(self, path: Path) -> None:
         """Write the config, with the store's secrets, to a file that only its owner can read."""

@@ -15,7 +15,7 @@ from typing import Any
 from run_store.agent_config import AgentConfig
 from run_store.errors import BrowserError, RelayLoadError
 from run_store.layout import RunLayout, phase_label
-from run_store.messages import Order, PhaseDone, Status
+from run_store.messages import Leaving, Order, PhaseDone, Status
 from run_store.store import Store
 from scenarios.model import Scenario
 from worker_agent.browsers import Browsers, Housing
@@ -25,6 +25,7 @@ from worker_agent.heartbeat import Heartbeat, host_facts, versions
 from worker_agent.journey_load import open_load
 from worker_agent.late import TakesUpLate
 from worker_agent.load import page_settings
+from worker_agent.notice import next_notice
 from worker_agent.orders import OrderFeed
 from worker_agent.power import power_off
 from worker_agent.progress import Progress
@@ -43,6 +44,8 @@ LATE_AFTER_S = 2.0
 """An order that is taken up so long after its instant is joined as it is by then."""
 LIFELESS_AFTER_S = 30.0
 """An agent none of whose pages answers for so long makes no load, and says that it failed."""
+SPARE_S = 5.0
+"""How long before its machine is taken an agent has shipped what it can."""
 THREADS = 16
 """Calls to S3 may each hang for seconds; none may keep the others waiting for a thread."""
 
@@ -199,6 +202,7 @@ class Agent:
                     ("resources", ticking.sample),
                     ("disk", self.shipper.watch_disk),
                     ("life", lambda: self._watch_life(ticking)),
+                    ("notice", self._leave_on_notice),
                 )
             ]
             try:
@@ -322,6 +326,20 @@ class Agent:
                 self.stop(f"the store has not answered for {silent_s:.0f} s", abandoned=True)
             elif time.monotonic() - self._born > self.config.lives_at_most_s:
                 self.stop("this agent's time limit is reached", abandoned=True)
+
+    async def _leave_on_notice(self) -> None:
+        """End the load in order when this machine is about to be taken away."""
+        notice = await next_notice(self.config.metadata_url, every_s=self.config.notice_poll_s)
+        now_us = self.clock.now_us()
+        self.status.leaving = Leaving(
+            reason=notice.reason, noticed_us=now_us, deadline_us=notice.at_us
+        )
+        self.recording.error(now_us, "machine_taken", notice.reason)
+        left_s = (notice.at_us - now_us) / 1e6 - SPARE_S
+        self._ship_until = min(self._ship_until, time.monotonic() + left_s)
+        # Whoever can take the connections over should know before they are closed.
+        await self.heartbeat.beat()
+        self.stop(notice.reason)
 
     def _relay_row(self, row: dict[str, Any]) -> None:
         if self.recording.phase:
