@@ -74,6 +74,19 @@ class _Wakes:
         return set(ready) - {self._read}
 
 
+def _fork() -> int:
+    """Fork with SIGTERM held back in both processes until each lets it in.
+
+    The child has our handler until it has set its own: a SIGTERM in between would be lost.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    return os.fork()
+
+
+def _let_term_in() -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+
+
 def _reap() -> dict[int, int]:
     """Collect children that have ended; return their exit codes (128 + n for signal n)."""
     codes: dict[int, int] = {}
@@ -143,9 +156,10 @@ def _inner(outer: int, command: list[str], grace_s: float) -> NoReturn:
     _die_with_parent(outer, signal.SIGTERM)
     _prctl(_SET_CHILD_SUBREAPER, 1)
     me = os.getpid()
-    pid = os.fork()
+    pid = _fork()
     if pid == 0:
         _become(me, command)
+    _let_term_in()
     code = None
     while code is None:
         code = _reap().get(pid)
@@ -164,6 +178,7 @@ def _become(inner: int, command: list[str]) -> NoReturn:
         for number in (signal.SIGTERM, signal.SIGCHLD, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        _let_term_in()
         os.setpgid(0, 0)
         _die_with_parent(inner, signal.SIGKILL)
         os.execvp(command[0], command)  # noqa: S606 - no shell is the point
@@ -210,7 +225,7 @@ def main(arguments: list[str]) -> int:
     _prctl(_SET_CHILD_SUBREAPER, 1)
     wakes = _Wakes()
     me = os.getpid()
-    inner = os.fork()
+    inner = _fork()
     if inner == 0:
         try:
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
@@ -220,6 +235,7 @@ def main(arguments: list[str]) -> int:
             _inner(me, given.command, given.grace_s)
         finally:
             os._exit(127)
+    _let_term_in()
     code = _outer(inner, wakes, lock, given.grace_s)
     _kill_descendants()
     if given.then_delete is not None:

@@ -90,6 +90,12 @@ def test_stop_ends_all_descendants(tmp_path: Path, start: Start, stubborn: bool)
     assert gone([*those, process.identity], within_s=1)
 
 
+def test_a_stop_right_after_the_start_is_heard(start: Start) -> None:
+    """A guardian that is told to end while it forks passes it on; nobody waits for the grace."""
+    begun = [start(["sleep", "120"]) for _ in range(12)]
+    assert [process.stop() for process in begun] == [128 + signal.SIGTERM] * 12
+
+
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
 def test_children_die_with_their_starter(tmp_path: Path, how: signal.Signals) -> None:
     """A starter that is killed takes the whole family along, though a thread started it."""
