@@ -17,6 +17,28 @@ os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
 os.environ.pop("RELAY_URL", None)
 
 
+# What takes longest comes first, so that both processes of the tests end at about the same time.
+FIRST = ("worker_agent", "flow", "test_up.py", "test_ec2.py", "test_ssh.py", "test_conductor.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep those that share what is slow to make in one process, and let the longest begin."""
+
+    def group(item: pytest.Item) -> str:
+        if item.path.parent.name == "worker_agent":
+            return "worker_agent"  # they share scenes
+        users_of_prefect = "prefect_api" in getattr(item, "fixturenames", ())
+        return "flow" if users_of_prefect else item.path.name
+
+    def turn(item: pytest.Item) -> int:
+        name = group(item)
+        return FIRST.index(name) if name in FIRST else len(FIRST)
+
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(group(item)))
+    items.sort(key=turn)
+
+
 @pytest.fixture(scope="session")
 def store_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoreServer]:
     """Give one S3 server that no test takes away."""

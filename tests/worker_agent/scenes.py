@@ -120,7 +120,8 @@ def outages(folder: Path, _server: StoreServer) -> Outages:
         relay.process.kill()
         relay.process.wait()
         first.close()
-        run.sleep_until(outage, 6)
+        # Counted from its death, which may come late on a busy machine.
+        wait_for(lambda: time.time() > relay_away + 3, within_s=4)
         port = str(urlsplit(relay.url).port)
         relay = stack.enter_context(start_relay("--port", port))
         relay_back = time.time()
@@ -422,13 +423,13 @@ def late(folder: Path, server: StoreServer) -> Late:
         joined = run.order("joined", 12, 4, edits_per_s=4, lead_s=-6)
         heard_at = time.time()
         run.done(joined)
-        hung = run.order("hung", 7, 4, edits_per_s=4)
+        hung = run.order("hung", 8, 4, edits_per_s=4)
         run.sleep_until(hung, 1)
         pages = [one for one in family(run.agents["worker-1"]) if is_renderer(one)]
         hung_at = time.time()
         for page in pages:
             page.suspend()
-        run.sleep_until(hung, 5)
+        wait_for(lambda: time.time() > hung_at + 4, within_s=5)
         for page in pages:
             page.resume()
         hung_until = time.time()

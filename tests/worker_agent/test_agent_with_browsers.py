@@ -386,7 +386,8 @@ def test_edits_during_an_outage_are_acknowledged_later(outages: Outages) -> None
         for row in outages.run.rows("edits", outages.outage)
         if began_us < row["intended_us"] < ended_us
     ]
-    assert len(meanwhile) >= 10
+    at_four_a_second = 4 * (ended_us - began_us) / 1e6
+    assert len(meanwhile) >= max(at_four_a_second - 3, 4)
     for row in meanwhile:
         assert row["error"] is None
         assert row["started_us"] < row["intended_us"] + 1_000_000
@@ -732,5 +733,6 @@ def test_edits_on_pages_that_hang_are_late_and_not_lost(late: Late) -> None:
         for row in run.rows("edits", late.hung)
         if began_us + 3e5 < row["intended_us"] < ended_us - 3e5
     ]
-    assert len(meanwhile) > 8
+    at_four_a_second = 4 * (ended_us - began_us - 6e5) / 1e6
+    assert len(meanwhile) >= max(at_four_a_second - 3, 4)
     assert all(row["started_us"] is None or row["started_us"] > ended_us - 3e5 for row in meanwhile)
