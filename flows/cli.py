@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
 
+from flows import cli_estimate
+from flows.cli_options import RESULTS, Json, Results, RunId, StoreUrl
 from flows.cli_print import complain, new_table, print_json, print_table
 from run_store.errors import CannotRunError, RelayLoadError, UsageError
 
@@ -29,24 +30,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-RunId = Annotated[str, typer.Argument(help="The run's id, or an end of it that is unique.")]
-StoreUrl = Annotated[
-    str | None,
-    typer.Option(
-        "--store",
-        envvar="RELAY_LOAD_STORE",
-        metavar="S3-URL",
-        help="The bucket: s3://bucket/prefix. Without it, a local one in the results folder.",
-    ),
-]
-Results = Annotated[
-    Path,
-    typer.Option(
-        "--results", envvar="RELAY_LOAD_RESULTS", file_okay=False, help="The folder for reports."
-    ),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON in place of a table.")]
-RESULTS = Path("results")
 
 
 @app.callback()
@@ -106,7 +89,7 @@ def scenarios(*, as_json: Json = False) -> None:
     """List the scenarios that come with the project."""
     from scenarios.durations import format_duration
     from scenarios.loading import load_scenario, scenario_names
-    from tasks import cost
+    from tasks import cost, prices
 
     rows = []
     for name in scenario_names():
@@ -124,7 +107,7 @@ def scenarios(*, as_json: Json = False) -> None:
             }
         )
     if as_json:
-        print_json({"scenarios": rows, "prices": cost.SOURCE, "spot_share": cost.SPOT_SHARE})
+        print_json({"scenarios": rows, "prices": prices.SOURCE, "spot_share": prices.SPOT_SHARE})
         return
     table = new_table("scenario", "duration", "connections", "workers", "estimated cost", "")
     for row in rows:
@@ -139,8 +122,8 @@ def scenarios(*, as_json: Json = False) -> None:
         )
     print_table(table)
     Console().print(
-        f"Costs: {cost.SOURCE}; spot at {cost.SPOT_SHARE:.0%}; with 10 min for set-up and teardown."
-        " A stress run goes on above its first number of connections.",
+        f"Costs: {prices.TABLE.source}; with 10 min for set-up and teardown. `relay-load estimate`"
+        " asks AWS for today's. A stress run goes on above its first number of connections.",
         style="dim",
         highlight=False,
         soft_wrap=True,
@@ -275,6 +258,9 @@ def up(
     from flows.cli_up import up as run_up
 
     run_up(results, port=port, relay_port=relay_port, console=Console(stderr=True))
+
+
+app.command()(cli_estimate.estimate)
 
 
 def main() -> None:

@@ -17,6 +17,7 @@ from flows.live import shown
 from flows.own_server import guard_own_server
 from reports.summary import Summary
 from run_store.errors import InterruptedRunError, InvalidRunError, ObjectivesMissedError
+from tasks.budget import BudgetKeeper
 from tasks.deploy import deploy
 from tasks.lease_keeper import LeaseKeeper
 from tasks.load import load_phase, wind_down
@@ -95,10 +96,12 @@ async def relay_load(
 
 async def _load(run: PreparedRun, interrupts: Interrupts) -> None:
     """Have workers and agents, and carry out the phases that are not complete yet."""
-    async with LeaseKeeper(run.context):
+    budget = BudgetKeeper(run.context.scenario, run.estimate)
+    async with LeaseKeeper(run.context), budget:
         workers = await provision(run.context)
         run.record.attempts[-1].workers = [worker.name for worker in workers]
         conductor = await deploy(run.context, workers)
+        budget.ends(conductor.end)
         interrupts.load_begins(conductor)
         try:
             await conductor.reconnect(run.remaining[0])

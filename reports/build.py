@@ -93,7 +93,7 @@ def summarise(database: RunDatabase) -> Summary:
         not_recovered=database.row("not_recovered")["connections"],
         errors=errors_of(database),
         clock=clock_of(database),
-        cost=Cost(estimated_usd=record.estimate_usd, actual_usd=record.actual_usd),
+        cost=_cost(database),
         samples=samples_of(database),
         attempts=[
             AttemptSummary(
@@ -121,6 +121,17 @@ def summarise(database: RunDatabase) -> Summary:
             "findings": find(database),
             "passed": verdict == "passed" and validity != "invalid",
         }
+    )
+
+
+def _cost(database: RunDatabase) -> Cost:
+    record = database.facts.record
+    minutes = database.row("connection_minutes")["connection_minutes"]
+    usd = record.actual_usd
+    return Cost(
+        estimated_usd=record.estimate_usd,
+        actual_usd=usd,
+        usd_per_1000_connection_minutes=usd / minutes * 1000 if usd and minutes else None,
     )
 
 

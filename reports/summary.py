@@ -296,6 +296,9 @@ class Cost(Part):
 
     estimated_usd: float | None = None
     actual_usd: float | None = None
+    usd_per_1000_connection_minutes: float | None = Field(
+        default=None, description="what 1000 connections cost that were open for a minute"
+    )
 
 
 class AttemptSummary(Part):

@@ -1,37 +1,54 @@
-"""What a run will cost, by a table in the project: pure, and good to a factor of two.
+"""What a run will cost, what it did cost, and whether its scenario allows that: pure functions.
 
-    usd = instances x (minutes of all phases + minutes around them) / 60 x price of one for an hour
+    usd = machines x hours x (machine + volume + address + requests to S3) + data to the relay
+    hours = minutes of all phases + 10 minutes around them
 
-The price is that of the scenario's first instance type, times the spot share if it rents spot
-instances. Volumes, addresses and traffic are left out: for an hour they are cents.
+A machine's price is that of the dearest type that the scenario names: capacity decides which of
+them are given.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from run_store.errors import FleetError
 from scenarios.model import Scenario
+from tasks.prices import (
+    ADDRESS_USD_PER_HOUR,
+    OUT_USD_PER_GB,
+    READS_USD_PER_1000,
+    TABLE,
+    VOLUME_USD_PER_HOUR,
+    WRITES_USD_PER_1000,
+    Prices,
+)
 
-AS_OF = "2025-01"
-SOURCE = f"on-demand list prices of EC2 for Linux in eu-north-1, {AS_OF}"
-ON_DEMAND_USD_PER_HOUR = {
-    "c5.xlarge": 0.182,
-    "c5a.xlarge": 0.164,
-    "c6i.xlarge": 0.182,
-    "c6a.xlarge": 0.1638,
-    "m5.xlarge": 0.204,
-    "c5.2xlarge": 0.364,
-    "c5a.2xlarge": 0.328,
-    "c6i.2xlarge": 0.364,
-    "c6a.2xlarge": 0.3276,
-    "m5.2xlarge": 0.408,
-}
-"""US dollars for one instance and one hour; see SOURCE. Other regions differ by about 10 %."""
-SPOT_SHARE = 0.35
-"""What spot costs of the on-demand price: usual figures lie between 0.3 and 0.5."""
 OVERHEAD_S = 10 * 60.0
 """Paid time beside the phases: 5 min to provision, 3 to deploy, 1 each to report and tear down."""
+WRITES_PER_HOUR = 3600 + 6 * 120
+"""A worker's: a heartbeat each second, and a part of each of six kinds each 30 s."""
+READS_PER_HOUR = 3 * 3600
+"""A worker's: it looks for orders twice a second, and for the lease."""
+BYTES_OUT_PER_DELIVERY = 300
+"""What a replica answers to the relay for each change that it receives: an assumption."""
+BILLED_AT_LEAST_S = 60.0
+"""EC2 bills Linux by the second, and the first minute in full."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One line of an estimate: `count` machines, for `hours`, at `usd_per_hour` each."""
+
+    what: str
+    count: float
+    hours: float
+    usd_per_hour: float
+
+    @property
+    def usd(self) -> float:
+        """The line's sum."""
+        return self.count * self.hours * self.usd_per_hour
 
 
 @dataclass(frozen=True)
@@ -41,61 +58,22 @@ class Estimate:
     usd: float
     usd_per_hour: float
     source: str
+    items: tuple[Item, ...] = ()
 
 
 @dataclass(frozen=True)
-class Actual:
-    """What a run did cost in US dollars, and that for 1000 connection-minutes of load."""
+class Machine:
+    """A machine that was rented: its type, how long it lived, and its price."""
 
-    usd: float
-    usd_per_1000_connection_minutes: float | None
-
-
-VOLUME_USD_PER_HOUR = 20 * 0.0836 / 730
-"""A worker's 20 GiB of gp3, by the list price of a GiB-month in eu-north-1; a month has 730 h."""
-BILLED_AT_LEAST_S = 60.0
-"""EC2 bills Linux by the second, and the first minute in full."""
+    kind: str
+    lived_s: float
+    usd_per_hour: float | None
 
 
-def actual(
-    machines: Mapping[str, tuple[str, float]],
-    usd_per_hour: Mapping[str, float],
-    *,
-    connection_minutes: float,
-) -> Actual | None:
-    """Return what machines cost: `machines` maps each to its type and the seconds it lived.
-
-    None if the price of a type is not known.
-    """
-    usd = 0.0
-    for kind, lived_s in machines.values():
-        price = usd_per_hour.get(kind)
-        if price is None:
-            return None
-        usd += max(lived_s, BILLED_AT_LEAST_S) / 3600 * (price + VOLUME_USD_PER_HOUR)
-    per_thousand = usd / connection_minutes * 1000 if connection_minutes > 0 else None
-    return Actual(usd=usd, usd_per_1000_connection_minutes=per_thousand)
-
-
-def estimate_by_spot(scenario: Scenario, usd_per_hour: Mapping[str, float]) -> Estimate | None:
-    """Return what a run will cost at the spot prices that hold now, volumes included.
-
-    The dearest of the scenario's types counts, since capacity decides which are given. None if
-    no type has a price, or the scenario rents no spot machines.
-    """
-    prices = [usd_per_hour[kind] for kind in scenario.fleet.instance_types if kind in usd_per_hour]
-    if not prices or not scenario.fleet.spot:
-        return None
-    per_hour = scenario.fleet.workers * (max(prices) + VOLUME_USD_PER_HOUR)
-    return Estimate(
-        usd=per_hour * (scenario.duration_s + OVERHEAD_S) / 3600,
-        usd_per_hour=per_hour,
-        source=f"spot prices in {scenario.fleet.region} now, the dearest of its types",
-    )
-
-
-def estimate(scenario: Scenario, *, fleet: str | None = None) -> Estimate | None:
-    """Return what a run of this scenario will cost; None if its instance type has no price.
+def estimate(
+    scenario: Scenario, *, fleet: str | None = None, prices: Prices = TABLE
+) -> Estimate | None:
+    """Return what a run of this scenario will cost; None if none of its types has a price.
 
     `fleet` is the kind that is used in place of the scenario's own. A fleet that rents nothing
     costs nothing.
@@ -103,13 +81,78 @@ def estimate(scenario: Scenario, *, fleet: str | None = None) -> Estimate | None
     kind = fleet or scenario.fleet.kind
     if kind != "ec2":
         return Estimate(usd=0.0, usd_per_hour=0.0, source=f"a {kind} fleet rents nothing")
-    price = ON_DEMAND_USD_PER_HOUR.get(scenario.fleet.instance_types[0])
-    if price is None:
+    spot = scenario.fleet.spot
+    found = prices.dearest(scenario.fleet.instance_types, spot=spot)
+    if found is None:
         return None
-    share = SPOT_SHARE if scenario.fleet.spot else 1.0
-    per_hour = scenario.fleet.workers * price * share
-    return Estimate(
-        usd=per_hour * (scenario.duration_s + OVERHEAD_S) / 3600,
-        usd_per_hour=per_hour,
-        source=f"{SOURCE}, spot at {SPOT_SHARE:.0%}" if scenario.fleet.spot else SOURCE,
+    dearest, usd_per_hour = found
+    hours, workers = (scenario.duration_s + OVERHEAD_S) / 3600, scenario.fleet.workers
+    requests = WRITES_PER_HOUR * WRITES_USD_PER_1000 + READS_PER_HOUR * READS_USD_PER_1000
+    gigabytes = planned_deliveries(scenario) * BYTES_OUT_PER_DELIVERY / 1e9
+    data_per_hour = gigabytes * OUT_USD_PER_GB / hours
+    items = (
+        Item(f"{dearest} {'spot' if spot else 'on demand'}", workers, hours, usd_per_hour),
+        Item("20 GiB volume", workers, hours, VOLUME_USD_PER_HOUR),
+        Item("public address", workers, hours, ADDRESS_USD_PER_HOUR),
+        Item("requests to S3", workers, hours, requests / 1000),
+        Item(f"data to the relay, {gigabytes:.2f} GB", 1, hours, data_per_hour),
     )
+    usd = sum(item.usd for item in items)
+    return Estimate(usd=usd, usd_per_hour=usd / hours, source=prices.source, items=items)
+
+
+def planned_deliveries(scenario: Scenario) -> float:
+    """Return how many deliveries a run plans: each edit, to all other members of its document."""
+    total = 0.0
+    for phase in scenario.phases:
+        start = phase.edits_per_minute_start
+        first = phase.edits_per_minute if start is None else start
+        edits = (first + phase.edits_per_minute) / 2 * phase.duration_s / 60
+        members = scenario.connections_at_end_of(phase)
+        if scenario.connections_per_document:
+            members = min(members, scenario.connections_per_document)
+        total += edits * max(members - 1, 0)
+    return total
+
+
+def check_budget(scenario: Scenario, cost: Estimate | None) -> None:
+    """Raise FleetError if a run would cost more than its scenario allows."""
+    limits = (scenario.max_usd_per_hour, scenario.max_usd)
+    if limits == (None, None):
+        return
+    if cost is None:
+        raise FleetError(
+            f"No price of {', '.join(scenario.fleet.instance_types)} is known: the scenario's "
+            "budget cannot be kept.",
+            hint="Take another instance type, or leave out max_usd and max_usd_per_hour.",
+        )
+    sums = (cost.usd_per_hour, cost.usd)
+    names = (("an hour", "max_usd_per_hour"), ("in all", "max_usd"))
+    for limit, usd, (what, name) in zip(limits, sums, names, strict=True):
+        if limit is not None and usd > limit:
+            raise FleetError(
+                f"The run would cost ${usd:.2f} {what} ({cost.source}), and its scenario "
+                f"allows ${limit:.2f}.",
+                hint=f"Take fewer workers or cheaper types, or raise {name}.",
+            )
+
+
+def seconds_within(max_usd: float | None, cost: Estimate | None) -> float | None:
+    """Return how long a fleet may stay before it has cost `max_usd`; None if for ever."""
+    if max_usd is None or cost is None or cost.usd_per_hour <= 0:
+        return None
+    return max_usd / cost.usd_per_hour * 3600
+
+
+def actual_usd(machines: Sequence[Machine]) -> float | None:
+    """Return what machines cost, with volume and address; None if the price of one is not known.
+
+    Each costs its seconds, a minute at the least.
+    """
+    usd = 0.0
+    for machine in machines:
+        if machine.usd_per_hour is None:
+            return None
+        hours = max(machine.lived_s, BILLED_AT_LEAST_S) / 3600
+        usd += hours * (machine.usd_per_hour + VOLUME_USD_PER_HOUR + ADDRESS_USD_PER_HOUR)
+    return usd

@@ -21,7 +21,8 @@ from run_store.store import Store, StoreAddress
 from scenarios.loading import load_scenario
 from scenarios.model import Scenario
 from tasks import preflight
-from tasks.cost import estimate
+from tasks.budget import agree, estimated
+from tasks.cost import Estimate
 from tasks.fleets.base import fleet_of
 from tasks.lease_keeper import EVERY_S
 from tasks.local_services import local_relay, local_store
@@ -64,6 +65,7 @@ class PreparedRun:
     remaining: list[int]
     stopped: str = ""
     has_measured: bool = False
+    estimate: Estimate | None = None
 
     def save(self) -> None:
         """Write `run.json` anew."""
@@ -75,6 +77,7 @@ class PreparedRun:
         A store that is away stops nothing here: the report will say so.
         """
         record, attempt = self.record, self.record.attempts[-1]
+        record.actual_usd = await _actual_usd(self.context, record.actual_usd)
         record.ended_us = attempt.ended_us = now_us()
         record.stop_requested = self.stopped
         if problem is not None:
@@ -137,6 +140,9 @@ async def prepared(wanted: Wanted) -> AsyncIterator[PreparedRun]:
             observer.step("prepare", "starting the local relay")
             own = await services.enter_async_context(local_relay(log=folder / "relay.log"))
             relay_url, facts = own.url, await preflight.check_relay(own.url)
+        cost = await estimated(scenario, fleet)
+        if not await asyncio.to_thread(_is_known, store, run_id):
+            agree(scenario, cost)
         if facts.problem:
             what = "is sampled all the same" if facts.has_metrics else "no samples of the relay"
             observer.warn(f"The relay's metrics cannot be read: {facts.problem}; {what}.")
@@ -148,6 +154,7 @@ async def prepared(wanted: Wanted) -> AsyncIterator[PreparedRun]:
             relay_url=relay_url,
             has_metrics=facts.has_metrics,
             fleet=fleet,
+            cost=cost,
         )
         context = RunContext(
             run_id=run_id,
@@ -165,7 +172,7 @@ async def prepared(wanted: Wanted) -> AsyncIterator[PreparedRun]:
         remaining = remaining_phases(scenario, done)
         run.attempts[-1].first_phase = remaining[0] if remaining else len(scenario.phases)
         observer.step("prepare", f"run {run_id}: {scenario.summary_line()}, {relay_url}")
-        yield PreparedRun(context, run, remaining)
+        yield PreparedRun(context, run, remaining, estimate=cost)
 
 
 @contextlib.asynccontextmanager
@@ -232,10 +239,10 @@ def _open(
     relay_url: str,
     has_metrics: bool,
     fleet: str,
+    cost: Estimate | None,
 ) -> RunRecord:
     """Write `run.json` with a new attempt in it; return it."""
     layout = RunLayout(run_id)
-    cost = estimate(scenario, fleet=fleet)
     record = store.get_message(layout.run, RunRecord) or RunRecord(
         run_id=run_id,
         scenario=scenario.model_dump(mode="json", by_alias=True),
@@ -253,6 +260,26 @@ def _open(
     # Whoever retries a run that was told to stop wants it to go on.
     store.delete(layout.stop)
     return record
+
+
+def _is_known(store: Store, run_id: str) -> bool:
+    """Say whether a run was begun before: a retry's money was agreed to with the first try."""
+    return store.get_message(RunLayout(run_id).run, RunRecord) is not None
+
+
+async def _actual_usd(context: RunContext, before: float | None) -> float | None:
+    """Return what the run's machines cost, of all its attempts; `before` if it rented none."""
+    if context.fleet != "ec2":
+        return before
+    # boto3 is slow to import, and only rented machines have a bill.
+    from tasks.fleets.ec2_bill import read_bill  # noqa: PLC0415
+
+    try:
+        bill = await asyncio.to_thread(read_bill, context.store(), context.run_id)
+    except StoreError as error:
+        log.warning("what the run's machines cost cannot be read: %s", error)
+        return before
+    return bill.usd(now_us() / 1e6)
 
 
 async def _end_earlier_attempt(context: RunContext, store: Store) -> None:

@@ -14,6 +14,7 @@ from packaging.requirements import Requirement
 from pydantic import BaseModel
 
 from flows.cli import app
+from flows.cli_estimate import SEED_USD, arithmetic
 from run_store.errors import RelayLoadError
 from scenarios.durations import format_duration
 from scenarios.loading import load_scenario, scenario_names
@@ -114,6 +115,15 @@ def test_the_table_of_scenarios_is_true() -> None:
         costs = estimate(scenario)
         assert costs is not None
         assert cost == (f"${costs.usd:.2f}" if costs.usd else "nothing")
+
+
+def test_the_arithmetic_of_the_estimates_is_what_the_command_writes() -> None:
+    """The document holds the arithmetic that the code does, and no figure is twice another's."""
+    assert arithmetic() in SCENARIOS, "run python -m flows.cli_estimate docs/scenarios.md"
+    for name, seed_usd in SEED_USD.items():
+        cost = estimate(load_scenario(name))
+        assert cost is not None
+        assert seed_usd / 2 <= cost.usd <= seed_usd * 2
 
 
 def test_the_example_scenario_is_one(tmp_path: Path) -> None:

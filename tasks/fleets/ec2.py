@@ -9,11 +9,12 @@ from pathlib import Path
 
 from run_store.agent_config import AgentConfig
 from run_store.errors import FleetError, RelayLoadError
-from tasks.cost import estimate, estimate_by_spot
+from tasks.cost import check_budget, estimate
 from tasks.fleets.base import Worker
+from tasks.fleets.ec2_bill import machines_gone, machines_noted
 from tasks.fleets.ec2_launch import Keys, Order, addresses, make_keys, rent
 from tasks.fleets.ec2_ledger import Ledger
-from tasks.fleets.ec2_prices import spot_usd_per_hour
+from tasks.fleets.ec2_prices import current_prices
 from tasks.fleets.ec2_resources import Resource, ec2_client, find_resources, remove_resources
 from tasks.fleets.remote import Access, Host, Remote, connect
 from tasks.fleets.ssh import SshFleet
@@ -77,6 +78,7 @@ class Ec2Fleet(SshFleet):
         for name in list(self._remotes):
             await self._forget(name)
         client = await asyncio.to_thread(ec2_client, context.scenario.fleet.region)
+        await asyncio.to_thread(machines_noted, context)
         await self._stop_agents(context)
         deadline, empty = time.monotonic() + GONE_WITHIN_S, 0
         while True:
@@ -84,6 +86,7 @@ class Ec2Fleet(SshFleet):
             refused = await asyncio.to_thread(
                 remove_resources, client, [*left, *(one for one in recorded if one not in left)]
             )
+            await asyncio.to_thread(machines_gone, context)
             empty = empty + 1 if not left and not refused else 0
             if empty >= EMPTY_LOOKS:
                 return []
@@ -164,35 +167,10 @@ class Ec2Fleet(SshFleet):
 
 
 def _check_budget(context: RunContext) -> None:
-    """Raise FleetError if the run would cost more than its scenario allows; nothing is rented.
-
-    Spot prices of now count, else the table's.
-    """
+    """Raise FleetError if the run would cost more than its scenario allows; nothing is rented."""
     scenario = context.scenario
-    try:
-        client = ec2_client(scenario.fleet.region)
-        prices = spot_usd_per_hour(client, scenario.fleet.instance_types)
-    except FleetError as error:
-        log.warning("%s The project's own table is used.", error)
-        prices = {}
-    cost = estimate_by_spot(scenario, prices) or estimate(scenario, fleet="ec2")
-    limits = (scenario.max_usd_per_hour, scenario.max_usd)
-    if limits == (None, None):
-        return
-    if cost is None:
-        raise FleetError(
-            f"No price of {scenario.fleet.instance_types[0]} is known: its budget cannot be kept.",
-            hint="Take another instance type, or leave out max_usd and max_usd_per_hour.",
-        )
-    for limit, usd, what in zip(
-        limits, (cost.usd_per_hour, cost.usd), ("an hour", "in all"), strict=True
-    ):
-        if limit is not None and usd > limit:
-            raise FleetError(
-                f"The run would cost ${usd:.2f} {what} ({cost.source}), and its scenario "
-                f"allows ${limit:.2f}.",
-                hint="Take fewer workers or cheaper types, or raise max_usd_per_hour or max_usd.",
-            )
+    prices = current_prices(scenario.fleet)
+    check_budget(scenario, estimate(scenario, fleet="ec2", prices=prices))
 
 
 def _keys_folder(context: RunContext) -> Path:

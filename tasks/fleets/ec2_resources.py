@@ -43,10 +43,10 @@ class Resource:
         return f"{self.kind} {self.id}"
 
 
-def ec2_client(region: str) -> EC2Client:
+def ec2_client(region: str, *, options: Config = OPTIONS) -> EC2Client:
     """Return a client of EC2 in a region, with credentials from the usual chain."""
     with explained("connect to EC2"):
-        return boto3.session.Session().client("ec2", region_name=region, config=OPTIONS)
+        return boto3.session.Session().client("ec2", region_name=region, config=options)
 
 
 @contextlib.contextmanager

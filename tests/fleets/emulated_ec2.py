@@ -85,6 +85,7 @@ def emulated_account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Account]:
         _, port = server.get_host_and_port()
         monkeypatch.setenv("AWS_ENDPOINT_URL_EC2", f"http://127.0.0.1:{port}")
         monkeypatch.setenv("AWS_ENDPOINT_URL_SSM", f"http://127.0.0.1:{port}")
+        monkeypatch.setenv("AWS_ENDPOINT_URL_PRICING", f"http://127.0.0.1:{port}")
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
         # The emulator keeps its state in this process, whichever server serves it.

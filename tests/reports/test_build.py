@@ -75,7 +75,10 @@ def test_the_summary_has_what_readers_ask_for(store: Store, tmp_path: Path) -> N
     assert set(read["delivery_ms"]) == {"min", "mean", "p50", "p95", "p99", "max", "count"}
     assert read["relay"]["memory_growth_mb"] == pytest.approx(4.6)
     assert read["errors"]["by_type"] == {}
-    assert read["cost"] == {"estimated_usd": 0.25, "actual_usd": 0.125}
+    cost = read["cost"]
+    assert (cost["estimated_usd"], cost["actual_usd"]) == (0.25, 0.125)
+    # Eight connections at the most, for 47 s.
+    assert cost["usd_per_1000_connection_minutes"] > 0.125 / (8 * 47 / 60) * 1000
     assert [phase["name"] for phase in read["phases"]] == ["warmup", "sustained", "cooldown"]
     assert [worker["worker"] for worker in read["workers"]] == ["worker-1", "worker-2"]
     assert read["duration_s"] == 47

@@ -1,0 +1,34 @@
+"""Arguments and options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+RunId = Annotated[str, typer.Argument(help="The run's id, or an end of it that is unique.")]
+StoreUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--store",
+        envvar="RELAY_LOAD_STORE",
+        metavar="S3-URL",
+        help="The bucket: s3://bucket/prefix. Without it, a local one in the results folder.",
+    ),
+]
+Results = Annotated[
+    Path,
+    typer.Option(
+        "--results", envvar="RELAY_LOAD_RESULTS", file_okay=False, help="The folder for reports."
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON in place of a table.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Override a field: phases.sustained.duration=20s."
+    ),
+]
+Scenario = Annotated[str, typer.Argument(help="A scenario's name, or the path of its file.")]
+RESULTS = Path("results")

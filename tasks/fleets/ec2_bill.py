@@ -1,0 +1,148 @@
+"""What a run's machines cost: which there were, how long each lived, and at what price.
+
+`runs/<run-id>/bill.json` is written at every release, by whoever releases.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import re
+import time
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel
+
+from run_store.errors import RelayLoadError
+from run_store.layout import RunLayout
+from run_store.store import Store
+from scenarios.model import FleetSpec
+from tasks.cost import Machine, actual_usd
+from tasks.fleets.ec2_prices import current_prices
+from tasks.fleets.ec2_resources import ATTEMPT, RUN, ec2_client, explained
+from tasks.run_context import RunContext
+
+if TYPE_CHECKING:
+    from mypy_boto3_ec2 import EC2Client
+
+log = logging.getLogger(__name__)
+
+_ENDED = re.compile(r"\((\d{4}-\d{2}-\d{2} \d{2}:\d{2}:\d{2})[^)]*\)")
+_OVER = ("shutting-down", "terminated")
+
+
+class Rented(BaseModel):
+    """One machine. Instants are in seconds since the epoch; `until_s` is None while it runs."""
+
+    id: str
+    kind: str
+    spot: bool
+    attempt: int
+    from_s: float
+    until_s: float | None = None
+    usd_per_hour: float | None = None
+
+
+class Bill(BaseModel):
+    """All machines of a run, of all its attempts."""
+
+    machines: list[Rented] = []
+
+    def usd(self, now_s: float) -> float | None:
+        """Return what they have cost until now; None if a price is not known."""
+        return actual_usd(
+            [
+                Machine(
+                    kind=one.kind,
+                    lived_s=(now_s if one.until_s is None else one.until_s) - one.from_s,
+                    usd_per_hour=one.usd_per_hour,
+                )
+                for one in self.machines
+            ]
+        )
+
+
+def read_bill(store: Store, run_id: str) -> Bill:
+    """Return a run's bill; an empty one if nothing was rented. Raises StoreError."""
+    return store.get_message(_key(run_id), Bill) or Bill()
+
+
+def machines_noted(context: RunContext) -> None:
+    """Write down a run's machines before they go; what hinders that hinders no release."""
+    fleet = context.scenario.fleet
+    try:
+        note_machines(ec2_client(fleet.region), context.store(), context.run_id, fleet)
+    except RelayLoadError as error:
+        log.warning("what the run's machines cost will not be known: %s", error)
+
+
+def machines_gone(context: RunContext) -> None:
+    """Write down that a run's machines were given back just now; likewise."""
+    try:
+        close_bill(context.store(), context.run_id, at_s=time.time())
+    except RelayLoadError as error:
+        log.warning("what the run's machines cost will not be known: %s", error)
+
+
+def note_machines(client: EC2Client, store: Store, run_id: str, fleet: FleetSpec) -> None:
+    """Write down the machines that a run has, with their prices, before they go.
+
+    Those that are known keep what is known of them. Raises FleetError or StoreError.
+    """
+    bill = read_bill(store, run_id)
+    known = {one.id for one in bill.machines}
+    with explained("describe the run's machines"):
+        filters: list[Any] = [{"Name": f"tag:{RUN}", "Values": [run_id]}]
+        pages = list(client.get_paginator("describe_instances").paginate(Filters=filters))
+    instances: list[Any] = [
+        one
+        for page in pages
+        for reservation in page["Reservations"]
+        for one in reservation["Instances"]
+        if one["InstanceId"] not in known
+    ]
+    if not instances:
+        return
+    prices = current_prices(fleet)
+    for one in instances:
+        spot = one.get("InstanceLifecycle") == "spot"
+        tags = {tag["Key"]: tag["Value"] for tag in one.get("Tags", [])}
+        bill.machines.append(
+            Rented(
+                id=one["InstanceId"],
+                kind=one["InstanceType"],
+                spot=spot,
+                attempt=int(tags.get(ATTEMPT, "1")),
+                from_s=one["LaunchTime"].timestamp(),
+                until_s=ended_at_s(one),
+                usd_per_hour=prices.of(one["InstanceType"], spot=spot),
+            )
+        )
+    store.put_message(_key(run_id), bill)
+
+
+def close_bill(store: Store, run_id: str, *, at_s: float) -> None:
+    """Write down when the machines that still ran were given back. Raises StoreError."""
+    bill = read_bill(store, run_id)
+    still = [one for one in bill.machines if one.until_s is None]
+    for one in still:
+        one.until_s = at_s
+    if still:
+        store.put_message(_key(run_id), bill)
+
+
+def ended_at_s(instance: Any) -> float | None:
+    """Return when a machine ended, as EC2 tells it in a sentence; None while it runs.
+
+    "Server.SpotInstanceTermination: ..." names no instant; then it is now.
+    """
+    if instance["State"]["Name"] not in _OVER:
+        return None
+    found = _ENDED.search(instance.get("StateTransitionReason", ""))
+    if not found:
+        return time.time()
+    return dt.datetime.fromisoformat(found[1]).replace(tzinfo=dt.UTC).timestamp()
+
+
+def _key(run_id: str) -> str:
+    return f"{RunLayout(run_id).root}bill.json"
