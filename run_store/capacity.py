@@ -1,0 +1,90 @@
+"""What a capacity search found, and what a calibration did: messages in the bucket."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+from run_store.messages import Message
+
+Over = Literal["connections", "edits", "both"]
+Kind = Literal["between", "at_least", "below", "died", "unknown"]
+HISTORY = "history/capacity/"
+CALIBRATIONS = "calibrations/"
+
+
+class CapacityResult(Message):
+    """`capacity.json`: the answer of a search, with what it rests on.
+
+    Loads are connections, or edits a second for the whole fleet where `over` is `edits`. Where
+    it is `both`, edits grow in proportion with the connections, which are the load.
+
+    `between`: the capacity lies from `low` to `high`, most likely at `capacity`. `at_least`: it
+    is `low` or more. `below`: it is less than `high`. `died`: the relay died at `high` and did
+    not come back; it had held `low`, if that is given. `unknown`: nothing could be believed.
+    `last_good` and `first_bad` are numbers of steps; `sentence` says all of it.
+    """
+
+    kind: Kind
+    over: Over
+    capacity: float | None = None
+    low: float | None = None
+    high: float | None = None
+    objective: str = ""
+    why: str = ""
+    explanation: str = ""
+    sentence: str = ""
+    is_precise: bool = True
+    precision: float = 0.05
+    start: float = 0.0
+    limit: float = 0.0
+    connections: int = 0
+    edits_per_s: float = 0.0
+    phase: str = ""
+    steps: int = 0
+    last_good: int | None = None
+    first_bad: int | None = None
+    started_us: int = 0
+    ended_us: int = 0
+    died_us: int | None = None
+    relay_version: str = ""
+
+    @property
+    def unit(self) -> str:
+        """What its loads count, in the plural."""
+        return "edits/s" if self.over == "edits" else "connections"
+
+
+class Calibration(Message):
+    """`calibrations/<scenario>/<worker kind>.json`: what one worker holds before it is late.
+
+    `connections` held, with the edits and the documents of the scenario named; `is_at_least`
+    says that something else than the worker ended the search.
+    """
+
+    scenario: str
+    worker_kind: str
+    connections: int
+    edits_per_s: float
+    is_at_least: bool = False
+    why: str = ""
+    measured_us: int = 0
+    run_id: str = ""
+    version: str = ""
+    isolation: str = ""
+    connections_per_document: int = 0
+
+
+def calibration_key(scenario: str, worker_kind: str) -> str:
+    """Return where the calibration of a kind of worker on a scenario stands."""
+    return f"{CALIBRATIONS}{_plain(scenario)}/{_plain(worker_kind)}.json"
+
+
+def history_key(run_id: str) -> str:
+    """Return where the line that a run adds to the history stands."""
+    return f"{HISTORY}{run_id}.parquet"
+
+
+def _plain(name: str) -> str:
+    """Return a name that can be part of a key."""
+    return re.sub(r"[^A-Za-z0-9.-]+", "-", name) or "unnamed"

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from run_store.steps import Percentiles, Step, StepFigures, StepGenerator, StepObjective
+from tasks.search_answer import Found, Quest
+from tasks.search_steps import result_of, score_of, tried_of
+
+
+def objective(text: str, got: float | None, met: bool | None) -> StepObjective:
+    return StepObjective(text=text, metric=text.split(" ", maxsplit=1)[0], got=got, met=met)
+
+
+def step(number: int, connections: int, **more: Any) -> Step:
+    return Step(
+        number=number,
+        attempt=1,
+        order=number,
+        phase="01-search",
+        connections=connections,
+        edits_per_second=more.pop("edits", 2.0),
+        started_us=number * 10_000_000,
+        judged_from_us=number * 10_000_000 + 5_000_000,
+        ended_us=number * 10_000_000 + 9_000_000,
+        **{"outcome": "good", **more},
+    )
+
+
+SCORES: list[tuple[str, float | None, bool | None, float | None]] = [
+    ("delivery_ms.p95 < 1s", 500, True, 0.5),
+    ("delivery_ms.p95 < 1s", 2500, False, 2.5),
+    ("edits.error_rate < 5%", 0, True, 0.01),
+    ("edits.error_rate < 5%", 0.1, False, 2.0),
+    ("connections.health_score > 90", 45, False, 2.0),
+    ("connections.health_score > 90", 0, False, 100.0),
+    ("edits.lost == 0", 0, True, 0.01),
+    ("edits.lost == 0", 3, False, 100.0),
+    ("edits.failed < 0", 3, False, 100.0),
+    ("delivery_ms.p95 < 1s", 1000, False, 1.001),
+    ("delivery_ms.p95 <= 1s", 1000, True, 0.999),
+    ("delivery_ms.p95 < 1s", None, None, None),
+]
+
+
+@pytest.mark.parametrize(("text", "got", "met", "score"), SCORES)
+def test_a_score_is_one_on_the_objectives_line(
+    text: str, got: float | None, met: bool | None, score: float | None
+) -> None:
+    """What is met lies below 1 and what is missed above, whichever way is better."""
+    assert score_of(objective(text, got, met)) == (None if score is None else pytest.approx(score))
+
+
+def test_steps_become_what_a_search_takes() -> None:
+    """Each outcome has its counterpart, and the objective nearest to its line is the one named."""
+    slow = objective("delivery_ms.p95 < 1s", 1500, False)
+    fine = objective("edits.error_rate < 5%", 0.01, True)
+    steps = [
+        step(1, 10, objectives=(fine,), figures=StepFigures(edits_offered=100)),
+        step(2, 20, outcome="bad", objectives=(fine, slow)),
+        step(3, 20, outcome="doubtful"),
+        step(4, 20, outcome="generator_saturated"),
+        step(5, 40, outcome="bad", relay="refused", figures=StepFigures(relay_connections=33)),
+        step(6, 15, outcome="bad", relay="dead"),
+        step(7, 15, outcome="bad", relay="dead"),
+    ]
+    tried = tried_of(steps[::-1], over="connections", relay_is_back=False)
+    outcomes = [one.outcome for one in tried]
+    assert outcomes == ["held", "missed", "unclear", "saturated", "refused", "died", "died"]
+    assert tried[1].objective == "delivery_ms.p95 < 1s"
+    assert tried[1].score == pytest.approx(1.5)
+    assert tried[0].noise == pytest.approx(0.03)
+    assert tried[4].reached == 33
+    assert [one.came_back for one in tried[5:]] == [True, False]
+    assert tried[6].after_s == 69
+    assert tried_of(steps[-1:], over="connections")[0].came_back
+    assert tried_of(steps[:1], over="edits")[0].load == 2.0
+
+
+def test_for_a_calibration_the_roles_change() -> None:
+    """A worker that saturates gives way; a relay that does so first bounds what can be said."""
+    steps = [
+        step(1, 10, generator=StepGenerator(lateness_p99_ms=5, cpu_share=0.45)),
+        step(
+            2,
+            20,
+            outcome="generator_saturated",
+            generator=StepGenerator(lateness_p99_ms=100, cpu_share=0.8, saturated=True, why="late"),
+        ),
+        step(3, 20, outcome="bad"),
+        step(4, 20, outcome="doubtful"),
+    ]
+    tried = tried_of(steps, over="connections", subject="generator")
+    assert [one.outcome for one in tried] == ["held", "missed", "saturated", "unclear"]
+    assert tried[0].score == pytest.approx(0.5)
+    assert tried[1].score == pytest.approx(2.0)
+    assert tried[1].objective == "late"
+
+
+def test_a_result_puts_the_last_good_and_the_first_bad_step_side_by_side() -> None:
+    """They are those next to the answer, not the last in time."""
+    steps = [
+        step(1, 10),
+        step(2, 20),
+        step(3, 40, outcome="bad"),
+        step(4, 28, outcome="bad", figures=StepFigures(delivery_ms=Percentiles(p95=5.0))),
+        step(5, 24),
+        step(6, 40, outcome="bad"),
+    ]
+    found = Found("between", 26, 24, 28, "24 held and 28 did not", "delivery_ms.p95 < 1s")
+    result = result_of(
+        found, steps, over="connections", quest=Quest(10, 100), connections=0, edits_per_s=2
+    )
+    assert (result.last_good, result.first_bad) == (5, 4)
+    assert (result.capacity, result.low, result.high) == (26, 24, 28)
+    assert (result.started_us, result.ended_us, result.steps) == (10_000_000, 69_000_000, 6)
+    assert result.died_us is None
+    died = result_of(
+        Found("died", None, 20, 40, "it died"),
+        steps[:3],
+        over="connections",
+        quest=Quest(10, 100),
+        connections=0,
+        edits_per_s=2,
+    )
+    assert died.died_us == 39_000_000
