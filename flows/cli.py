@@ -17,7 +17,7 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 
-from flows import cli_estimate
+from flows import cli_cleanup, cli_estimate, cli_install
 from flows.cli_options import RESULTS, Json, Results, RunId, StoreUrl
 from flows.cli_print import complain, new_table, print_json, print_table
 from run_store.errors import CannotRunError, RelayLoadError, UsageError
@@ -60,6 +60,26 @@ def run(
             "--set", metavar="KEY=VALUE", help="Override a field: phases.sustained.duration=20s."
         ),
     ] = None,
+    hosts: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--host",
+            metavar="USER@ADDRESS:PORT",
+            help="A host for a worker; repeat it.",
+        ),
+    ] = None,
+    ssh_key: Annotated[
+        str | None, typer.Option(metavar="FILE", help="The private key that hosts let in.")
+    ] = None,
+    known_hosts: Annotated[
+        str | None, typer.Option(metavar="FILE", help="The hosts' keys; else your known_hosts.")
+    ] = None,
+    wheelhouse: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Wheels for hosts without internet.")
+    ] = None,
+    confirm: Annotated[
+        bool, typer.Option("--confirm", help="Show what the run will cost, and ask first.")
+    ] = False,
     results: Results = RESULTS,
     i_may_load_this_host: Annotated[
         bool,
@@ -70,14 +90,24 @@ def run(
     from flows.cli_run import Asked
     from flows.cli_run import run as run_flow
     from scenarios.loading import overrides_from
+    from tasks.hosts import with_hosts
 
+    kind, given = with_hosts(
+        overrides_from(overrides or []),
+        fleet=fleet,
+        hosts=hosts or (),
+        ssh_key=ssh_key,
+        known_hosts=known_hosts,
+        wheelhouse=wheelhouse,
+    )
     asked = Asked(
         scenario=scenario,
         relay_url=relay_url,
-        fleet=fleet,
+        fleet=kind,
         store=store,
-        overrides=overrides_from(overrides or []),
+        overrides=given,
         results=results,
+        confirm=confirm,
         i_may_load_this_host=i_may_load_this_host,
         debug=_debugging(),
     )
@@ -261,6 +291,8 @@ def up(
 
 
 app.command()(cli_estimate.estimate)
+app.command()(cli_install.install)
+app.command()(cli_cleanup.cleanup)
 
 
 def main() -> None:

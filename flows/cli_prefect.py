@@ -59,7 +59,7 @@ def prefect_api(results: Path, *, say: Callable[[str], None]) -> Iterator[str]:
     """
     connected = connected_api_url()
     if connected is not None:
-        _check(connected)
+        check_api(connected)
         yield connected
         return
     use_home_in(results)
@@ -152,7 +152,8 @@ def _send_the_rest() -> None:
         events.EventsWorker.drain_all(timeout=SENT_WITHIN_S)
 
 
-def _check(url: str) -> None:
+def check_api(url: str) -> None:
+    """Raise CannotRunError unless something answers at a Prefect API's address."""
     try:
         httpx.get(f"{url.rstrip('/')}/health", timeout=10)
     except (httpx.HTTPError, httpx.InvalidURL) as error:

@@ -6,23 +6,27 @@ import asyncio
 import json
 import logging
 import os
+import sys
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import typer
 from rich.console import Console
 
 from flows.cli_prefect import prefect_api
 from flows.cli_show import observer_for
 from flows.cli_verdict import print_verdict
-from run_store.errors import CannotRunError, InterruptedRunError, RelayLoadError
+from run_store.errors import CannotRunError, InterruptedRunError, RelayLoadError, UsageError
 from run_store.store import Store, StoreAddress
 from scenarios.loading import load_scenario
 from scenarios.model import Scenario
 from tasks import preflight
-from tasks.cost import estimate
+from tasks.budget import estimated, in_words
+from tasks.cost import Estimate, check_budget
+from tasks.hosts import check_hosts
 from tasks.observation import showing
 
 
@@ -38,6 +42,7 @@ class Asked:
     results: Path
     i_may_load_this_host: bool
     debug: bool
+    confirm: bool = False
 
 
 def run(asked: Asked, *, out: Console, progress: Console) -> None:
@@ -46,9 +51,12 @@ def run(asked: Asked, *, out: Console, progress: Console) -> None:
     Raises what the run ended with: its exit code is the command's.
     """
     scenario = load_scenario(asked.scenario, asked.overrides)
-    cost = estimate(scenario, fleet=asked.fleet)
-    price = "at no cost" if cost and not cost.usd else f"for about ${cost.usd:.2f}" if cost else ""
-    progress.print(f"{scenario.name}: {scenario.summary_line()}, {price}", highlight=False)
+    cost = asyncio.run(estimated(scenario, asked.fleet or scenario.fleet.kind))
+    progress.print(f"{scenario.name}: {scenario.summary_line()}", highlight=False)
+    progress.print(f"It costs {in_words(cost)}", highlight=False, soft_wrap=True)
+    check_budget(scenario, cost)
+    if asked.confirm:
+        _confirm(cost)
     asyncio.run(_check_first(asked))
     if not asked.debug:
         # A run that fails is told in one message; Prefect's own lines go to its API all the same.
@@ -64,6 +72,19 @@ def run(asked: Asked, *, out: Console, progress: Console) -> None:
             raise ended
 
 
+def _confirm(cost: Estimate | None) -> None:
+    """Ask whether the run may cost that; raise UsageError where nobody can be asked."""
+    if cost is not None and not cost.usd:
+        return
+    if not sys.stdin.isatty():
+        raise UsageError(
+            "--confirm asks before the run, and nobody is there.",
+            hint="Leave it out, or set max_usd.",
+        )
+    if not typer.confirm("Start it?"):
+        raise InterruptedRunError("The run was not started.")
+
+
 def _shown(asked: Asked, scenario: Scenario, progress: Console) -> tuple[str, BaseException | None]:
     """Run the flow, and show it; return its flow run's id, and what it ended with."""
     with observer_for(progress, scenario) as observer, showing(observer):
@@ -76,6 +97,7 @@ async def _check_first(asked: Asked) -> None:
     The flow checks all of it again, since it can be called without us.
     """
     scenario = load_scenario(asked.scenario, asked.overrides)
+    check_hosts(scenario, asked.fleet or scenario.fleet.kind)
     relay_url = preflight.relay_of(scenario, asked.relay_url)
     if relay_url:
         preflight.check_target(relay_url, scenario, allowed=asked.i_may_load_this_host)

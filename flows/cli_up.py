@@ -7,7 +7,6 @@ import contextlib
 import os
 import signal
 import socket
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -24,7 +23,6 @@ from tasks.processes import PROJECT, GuardedProcess
 POOL = "relay-load"
 UI_PORT = 4200
 RELAY_PORT = 8081
-DEPLOY_WITHIN_S = 180.0
 RUNS_END_WITHIN_S = 60.0
 """How long runs that were going on get to tear down: Prefect itself kills them after 30 s."""
 
@@ -56,8 +54,10 @@ def up(results: Path, *, port: int | None, relay_port: int | None, console: Cons
         }
         os.environ.update(own)
         say("registering the deployments...")
-        asyncio.run(_ensure_pool())
-        _deploy(project_file)
+        # Prefect reads its settings when it is imported, and they are known only now.
+        from flows.registration import register
+
+        asyncio.run(register(project_file))
         worker = parts.enter_context(_worker(results))
         parts.callback(_end_runs, console)
         _greet(console, api, address.url, results)
@@ -84,40 +84,6 @@ def _port(asked: int | None, usual: int) -> int:
         except OSError:
             return free_port()
     return usual
-
-
-async def _ensure_pool() -> None:
-    """Make the work pool unless it is there: Prefect keeps its settings if it is."""
-    from prefect.client.orchestration import get_client
-    from prefect.client.schemas.actions import WorkPoolCreate
-    from prefect.exceptions import ObjectAlreadyExists
-
-    async with get_client() as client:
-        with contextlib.suppress(ObjectAlreadyExists):
-            await client.create_work_pool(WorkPoolCreate(name=POOL, type="process"))
-
-
-def _deploy(project_file: Path) -> None:
-    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
-    try:
-        done = subprocess.run(
-            [*command, "--prefect-file", str(project_file)],
-            cwd=project_file.parent,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=DEPLOY_WITHIN_S,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        raise CannotRunError(
-            f"The deployments were not registered within {DEPLOY_WITHIN_S:g} s."
-        ) from None
-    if done.returncode != 0:
-        said = (done.stderr + done.stdout).strip().splitlines()[-12:]
-        raise CannotRunError(
-            f"The deployments of {project_file} could not be registered.", hint="\n".join(said)
-        )
 
 
 @contextlib.contextmanager

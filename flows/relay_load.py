@@ -19,6 +19,7 @@ from reports.summary import Summary
 from run_store.errors import InterruptedRunError, InvalidRunError, ObjectivesMissedError
 from tasks.budget import BudgetKeeper
 from tasks.deploy import deploy
+from tasks.hosts import with_hosts
 from tasks.lease_keeper import LeaseKeeper
 from tasks.load import load_phase, wind_down
 from tasks.preparation import PreparedRun, Wanted, found, prepared
@@ -28,6 +29,9 @@ from tasks.teardown import give_back, teardown
 
 log = logging.getLogger(__name__)
 guard_own_server()
+
+PLACES = ("hosts", "ssh_key", "known_hosts", "wheelhouse")
+"""The parameters that say on which hosts workers are to run."""
 
 
 async def release_run(flow: Flow[..., Any], flow_run: FlowRun, state: State) -> None:  # noqa: ARG001
@@ -51,14 +55,19 @@ async def relay_load(
     fleet: str | None = None,
     store: str | None = None,
     overrides: dict[str, Any] | None = None,
+    hosts: list[str] | None = None,
+    ssh_key: str | None = None,
+    known_hosts: str | None = None,
+    wheelhouse: str | None = None,
     results: str | None = None,
     i_may_load_this_host: bool = False,
 ) -> dict[str, Any]:
     """Load a relay as a scenario says; return the run's summary.
 
-    `overrides` maps dotted keys of the scenario to values. Ends Failed with ObjectivesMissedError
-    or InvalidRunError once the report is made; pressing Retry goes on where the bucket says that
-    the run stands.
+    `overrides` maps dotted keys of the scenario to values. `hosts` (user@address:port), with
+    `ssh_key`, `known_hosts` and `wheelhouse`, are where workers are to run. Ends
+    Failed with ObjectivesMissedError or InvalidRunError once the report is made; pressing Retry
+    goes on where the bucket says that the run stands.
     """
     wanted = _wanted(
         scenario=scenario,
@@ -66,6 +75,10 @@ async def relay_load(
         fleet=fleet,
         store=store,
         overrides=overrides,
+        hosts=hosts,
+        ssh_key=ssh_key,
+        known_hosts=known_hosts,
+        wheelhouse=wheelhouse,
         results=results,
         i_may_load_this_host=i_may_load_this_host,
         identity=str(flow_run.id or ""),
@@ -150,4 +163,12 @@ def _wanted(identity: str, **parameters: Any) -> Wanted:
     """Return what a flow run's parameters ask for."""
     given = {name: value for name, value in parameters.items() if value is not None}
     results = given.get("results") or os.environ.get("RELAY_LOAD_RESULTS") or "results"
-    return Wanted(identity=identity, **{**given, "results": Path(results)})
+    places = {name: given.pop(name, None) for name in PLACES}
+    fleet, overrides = with_hosts(
+        given.pop("overrides", {}),
+        fleet=given.pop("fleet", None),
+        hosts=places.pop("hosts") or (),
+        **places,
+    )
+    asked = {**given, "fleet": fleet, "overrides": overrides, "results": Path(results)}
+    return Wanted(identity=identity, **asked)

@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from uuid import UUID
 
-import boto3
-from botocore.exceptions import BotoCoreError
-from prefect import flow
+from prefect import flow, get_client
+from prefect.client.schemas.objects import State
+from prefect.exceptions import ObjectNotFound
 from prefect.logging import get_run_logger
+from prefect.states import Crashed
 
 from run_store.errors import FleetError, StoreError
-from run_store.layout import RunLayout
+from run_store.layout import RUNS, RunLayout
 from run_store.messages import Lease, RunRecord
 from run_store.store import Store, StoreAddress
-from tasks.fleets.ec2_resources import Resource, ec2_client, find_resources, remove_resources
+from tasks.fleets.ec2_prices import has_account
+from tasks.fleets.ec2_resources import (
+    Resource,
+    ec2_client,
+    explained,
+    find_resources,
+    remove_resources,
+)
+from tasks.local_services import local_store
 
 log = logging.getLogger(__name__)
 
@@ -26,54 +39,58 @@ GONE_WITHIN_S = 300.0
 LOOK_EVERY_S = 3.0
 LEASE_WATCH_S = 8.0
 """A lease that is not raised for so long, four times its step, has nobody behind it."""
+FLOW_RUN = "prefect.flow-run."
+RUN_TAIL = 8
+"""A run's id ends with so many characters of its flow run's id."""
+KEPT_RUNNING = "kept: its run is going on"
+KEPT_UNKNOWN = "kept: nobody knows that its run has ended"
+
+IsRunning = Callable[[str], bool | None]
+"""Says whether a run goes on, by its id; None if that is not known."""
 
 
 @dataclass(frozen=True)
 class Leftover:
-    """Something of ours in a region, and why it may go."""
+    """Something of ours in a region; why it may go, or why it stays."""
 
     region: str
     resource: Resource
     reason: str
-
-
-def has_account() -> bool:
-    """Say whether any AWS credentials are configured here."""
-    try:
-        return boto3.session.Session().get_credentials() is not None
-    except BotoCoreError:
-        return False
+    goes: bool = True
 
 
 def regions_of(region: str) -> list[str]:
     """Return the regions to look in: the one that is named, or all that the account may use."""
     if region != ALL_REGIONS:
         return [region]
-    answer = ec2_client(REGION).describe_regions()
+    with explained("list regions"):
+        answer = ec2_client(REGION).describe_regions()
     return sorted(one["RegionName"] for one in answer["Regions"])
 
 
-def find_leftovers(
+def look(
     regions: Sequence[str],
     *,
     run_id: str | None = None,
     older_than_s: float = 0.0,
     now: float | None = None,
-    is_running: Callable[[str], bool | None] = lambda _: None,
+    is_running: IsRunning = lambda _: None,
     force: bool = False,
 ) -> list[Leftover]:
-    """Return what of ours has outlived its run, in the order of its removal.
+    """Return all that is ours, each with why it may go or stays, in the order of its removal.
 
-    Outlived: its expires-at has passed (by `older_than_s`), or `is_running(run_id)` says False.
-    A run of which True is said keeps its own unless `force`d; None is "not known". A `run_id`
-    asks for one run only, and then anything goes that is not known to be running.
-    Raises FleetError.
+    It may go if its expires-at has passed (by `older_than_s`), or `is_running(run_id)` says
+    False. A run of which True is said keeps its own unless `force`d; None is "not known". A
+    `run_id`, or an end of one, asks for one run only, and then anything goes that is not known
+    to be running. Raises FleetError.
     """
     at = time.time() if now is None else now
     found: list[Leftover] = []
     known: dict[str, bool | None] = {}
     for region in regions:
-        for resource in find_resources(ec2_client(region), run_id):
+        for resource in find_resources(ec2_client(region)):
+            if run_id and not resource.run_id.endswith(run_id):
+                continue
             if resource.run_id not in known:
                 known[resource.run_id] = is_running(resource.run_id)
             reason = why_leftover(
@@ -83,9 +100,16 @@ def find_leftovers(
                 asked_for=run_id is not None,
                 force=force,
             )
-            if reason:
-                found.append(Leftover(region=region, resource=resource, reason=reason))
+            kept = KEPT_RUNNING if known[resource.run_id] else KEPT_UNKNOWN
+            found.append(Leftover(region, resource, reason or kept, goes=bool(reason)))
     return found
+
+
+def find_leftovers(
+    regions: Sequence[str], *, run_id: str | None = None, is_running: IsRunning = lambda _: None
+) -> list[Leftover]:
+    """Return what of ours has outlived its run, in the order of its removal. Raises FleetError."""
+    return [one for one in look(regions, run_id=run_id, is_running=is_running) if one.goes]
 
 
 def why_leftover(
@@ -104,11 +128,13 @@ def why_leftover(
     return "asked for" if asked_for else ""
 
 
-def remove_leftovers(leftovers: Sequence[Leftover]) -> list[Leftover]:
+def remove_leftovers(
+    leftovers: Sequence[Leftover], *, within_s: float = GONE_WITHIN_S
+) -> list[Leftover]:
     """Remove them, and look again until they are gone; return those that remain."""
     left = list(leftovers)
-    deadline = time.monotonic() + GONE_WITHIN_S
-    while True:
+    deadline = time.monotonic() + within_s
+    while left:
         for region in {one.region for one in left}:
             remove_resources(
                 ec2_client(region), [one.resource for one in left if one.region == region]
@@ -120,13 +146,12 @@ def remove_leftovers(leftovers: Sequence[Leftover]) -> list[Leftover]:
         }
         left = [one for one in left if (one.region, one.resource.kind, one.resource.id) in present]
         if not left or time.monotonic() > deadline:
-            return left
+            break
         time.sleep(LOOK_EVERY_S)
+    return left
 
 
-def running_by_lease(
-    store: Store, *, watch_s: float = LEASE_WATCH_S
-) -> Callable[[str], bool | None]:
+def running_by_lease(store: Store, *, watch_s: float = LEASE_WATCH_S) -> IsRunning:
     """Return who says whether a run is alive: its last attempt's lease is being raised.
 
     None for a run that this store does not know, or cannot be asked about.
@@ -154,19 +179,52 @@ def running_by_lease(
     return says
 
 
+@contextlib.contextmanager
+def opened(url: str | None, results: Path) -> Iterator[Store | None]:
+    """Open the store at `url`, or the local one in `results`; None if there is neither."""
+    if url:
+        yield Store(StoreAddress.from_url(url))
+    elif (results / "store").is_dir():
+        with local_store(results) as address:
+            yield Store(address)
+    else:
+        yield None
+
+
 @flow(name="relay-load-sweep", persist_result=False)
-def sweep(region: str = ALL_REGIONS, store: str | None = None, dry_run: bool = False) -> list[str]:
+def sweep(
+    region: str = ALL_REGIONS,
+    store: str | None = None,
+    flow_run: str | None = None,
+    dry_run: bool = False,
+) -> list[str]:
     """Remove what has outlived its run, in one region or all; return what it found.
 
-    `store` (s3://bucket/prefix) lets it see which runs are alive; else expiry alone decides. Does
-    nothing, quietly, where no AWS account is configured. Raises FleetError if something remains.
+    `store` (s3://bucket/prefix; else RELAY_LOAD_STORE, or the local one) lets it see which runs
+    are alive; without one, expiry alone decides. `flow_run` is the id of one whose heartbeat has
+    stopped: unless its lease is alive it is marked as crashed, and what it holds goes at once.
+    Where no AWS account is configured nothing is looked for. Raises FleetError if something
+    remains.
     """
-    if not has_account():
-        return []
-    is_running = running_by_lease(Store(StoreAddress.from_url(store))) if store else lambda _: None
-    found = find_leftovers(regions_of(region), is_running=is_running)
-    names = [f"{one.region}: {one.resource} of {one.resource.run_id}" for one in found]
-    for name, one in zip(names, found, strict=True):
+    url = store or os.environ.get("RELAY_LOAD_STORE")
+    results = Path(os.environ.get("RELAY_LOAD_RESULTS") or "results")
+    with opened(url, results) as runs:
+        is_running = running_by_lease(runs) if runs else lambda _: None
+        run_id = None
+        if flow_run:
+            identity = UUID(flow_run.removeprefix(FLOW_RUN))
+            run_id = identity.hex[-RUN_TAIL:]
+            names = [name for name in runs.folders(RUNS) if name.endswith(run_id)] if runs else []
+            if any(is_running(name) for name in names):
+                get_run_logger().info("%s goes on: its lease is alive", names[0])
+                return []
+            if not dry_run:
+                _mark_crashed(identity)
+        if not has_account():
+            return []
+        found = find_leftovers(regions_of(region), run_id=run_id, is_running=is_running)
+    told = [f"{one.region}: {one.resource} of {one.resource.run_id}" for one in found]
+    for name, one in zip(told, found, strict=True):
         get_run_logger().info("%s, since %s", name, one.reason)
     left = [] if dry_run else remove_leftovers(found)
     if left:
@@ -174,4 +232,18 @@ def sweep(region: str = ALL_REGIONS, store: str | None = None, dry_run: bool = F
             "These remain: " + ", ".join(f"{one.region}: {one.resource}" for one in left) + ".",
             hint="Look at them in the EC2 console.",
         )
-    return names
+    return told
+
+
+def _mark_crashed(identity: UUID) -> None:
+    """Say in Prefect that a flow run is over whose process is gone: its slot is free then."""
+    with get_client(sync_client=True) as client:
+        try:
+            run = client.read_flow_run(identity)
+        except ObjectNotFound:
+            return
+        if run.state is not None and not run.state.is_final():
+            why = "Its heartbeat stopped, and nobody raises its lease."
+            crashed: State[None] = Crashed(message=why)
+            client.set_flow_run_state(identity, crashed, force=True)
+            get_run_logger().warning("%s is marked as crashed", run.name)

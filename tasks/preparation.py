@@ -24,6 +24,7 @@ from tasks import preflight
 from tasks.budget import agree, estimated
 from tasks.cost import Estimate
 from tasks.fleets.base import fleet_of
+from tasks.hosts import check_hosts
 from tasks.lease_keeper import EVERY_S
 from tasks.local_services import local_relay, local_store
 from tasks.observation import current_observer
@@ -119,6 +120,7 @@ async def prepared(wanted: Wanted) -> AsyncIterator[PreparedRun]:
     scenario = load_scenario(wanted.scenario, wanted.overrides)
     fleet = wanted.fleet or scenario.fleet.kind
     fleet_of(fleet)
+    check_hosts(scenario, fleet)
     relay_url = preflight.relay_of(scenario, wanted.relay_url)
     facts = None
     if relay_url:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from flows.sweep import (
+    KEPT_RUNNING,
+    KEPT_UNKNOWN,
     find_leftovers,
-    has_account,
+    look,
     remove_leftovers,
     running_by_lease,
     why_leftover,
@@ -16,8 +20,10 @@ from flows.sweep import (
 from run_store.layout import RunLayout
 from run_store.messages import Attempt, Lease, RunRecord
 from run_store.store import Store
+from tasks.fleets.ec2_prices import has_account
 from tasks.fleets.ec2_resources import Resource
 from tasks.local_services import local_store
+from tests.command_line import relay_load
 from tests.fleets.emulated_ec2 import REGION, Account, emulated_account
 
 
@@ -94,6 +100,45 @@ def test_lease_tells_a_dead_run(tmp_path: Path) -> None:
         says = running_by_lease(store, watch_s=0.1)
         assert says("a-run") is False
         assert says("another-run") is None
+
+
+def test_an_end_of_the_id_asks_for_one_run(account: Account) -> None:
+    """A run that is asked for loses what it has; of the others it is said why they keep theirs."""
+    mine = add_key_pair(account, "heavy-1-aaaa1111", time.time() + 1000)
+    add_key_pair(account, "heavy-1-bbbb2222", time.time() + 1000)
+    (asked,) = look([REGION], run_id="aaaa1111")
+    assert (asked.resource.id, asked.goes) == (mine, True)
+    everything = look([REGION], is_running=lambda run_id: "bbbb" in run_id or None)
+    assert [(one.goes, one.reason) for one in everything] == [
+        (False, KEPT_UNKNOWN),
+        (False, KEPT_RUNNING),
+    ]
+
+
+def test_cleanup_removes_what_may_go_and_says_what_stays(tmp_path: Path, account: Account) -> None:
+    """The table tells of each thing; nothing goes unasked, and what may go is gone."""
+    old = add_key_pair(account, "old-run", time.time() - 10)
+    new = add_key_pair(account, "new-run", time.time() + 1000)
+    names = ("AWS_ENDPOINT_URL_EC2", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+    variables = {name: os.environ[name] for name in names}
+    command = ("cleanup", "--region", REGION)
+    unasked = relay_load(*command, cwd=tmp_path, variables=variables)
+    assert unasked.code == 2
+    assert "Say --yes" in unasked.told
+    assert old in unasked.out
+    looked = relay_load(*command, "--dry-run", "--json", cwd=tmp_path, variables=variables)
+    told = {row["id"]: (row["outcome"], row["reason"]) for row in json.loads(looked.out)}
+    assert told == {
+        old: ("would be removed", "its time is over"),
+        new: ("kept", "nobody knows that its run has ended"),
+    }
+    assert sorted(account.left()) == sorted([old, new])
+    done = relay_load(*command, "--yes", cwd=tmp_path, variables=variables)
+    assert (done.code, account.left()) == (0, [new])
+    assert "removed" in done.out
+    alone = relay_load("cleanup", "--yes", cwd=tmp_path)
+    assert alone.code == 1
+    assert "No AWS credentials" in alone.told
 
 
 def test_no_account_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
