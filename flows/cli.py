@@ -17,7 +17,7 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 
-from flows import cli_cleanup, cli_estimate, cli_install
+from flows import cli_cleanup, cli_doctor, cli_estimate, cli_install
 from flows.cli_options import RESULTS, Json, Results, RunId, StoreUrl
 from flows.cli_print import complain, new_table, print_json, print_table
 from run_store.errors import CannotRunError, RelayLoadError, UsageError
@@ -290,6 +290,7 @@ def up(
     run_up(results, port=port, relay_port=relay_port, console=Console(stderr=True))
 
 
+app.command()(cli_doctor.doctor)
 app.command()(cli_estimate.estimate)
 app.command()(cli_install.install)
 app.command()(cli_cleanup.cleanup)

@@ -85,6 +85,8 @@ def emulated_account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Account]:
         _, port = server.get_host_and_port()
         monkeypatch.setenv("AWS_ENDPOINT_URL_EC2", f"http://127.0.0.1:{port}")
         monkeypatch.setenv("AWS_ENDPOINT_URL_SSM", f"http://127.0.0.1:{port}")
+        monkeypatch.setenv("AWS_ENDPOINT_URL_STS", f"http://127.0.0.1:{port}")
+        monkeypatch.setenv("AWS_ENDPOINT_URL_SERVICE_QUOTAS", f"http://127.0.0.1:{port}")
         monkeypatch.setenv("AWS_ENDPOINT_URL_PRICING", f"http://127.0.0.1:{port}")
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
@@ -100,7 +102,8 @@ def emulated_account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Account]:
         calls: set[str] = set()
 
         def record(model: Any, **_: Any) -> None:
-            calls.add(f"{model.service_model.service_id.lower()}:{model.name}")
+            service = model.service_model.service_id.lower().replace(" ", "")
+            calls.add(f"{service}:{model.name}")
 
         real = boto3.session.Session
 

@@ -11,6 +11,7 @@ import pytest
 from flows.sweep import find_leftovers, regions_of
 from run_store.errors import FleetError
 from tasks.fleets.ec2 import Ec2Fleet
+from tasks.fleets.ec2_checks import account_checks
 from tasks.fleets.ec2_prices import spot_usd_per_hour
 from tasks.fleets.ec2_resources import ec2_client
 from tasks.local_services import local_store
@@ -54,6 +55,7 @@ async def test_policy_is_what_the_code_calls(tmp_path: Path, account: Account) -
         assert find_leftovers([REGION]) == []
         assert REGION in regions_of("all")
         spot_usd_per_hour(ec2_client(REGION), fleet.instance_types)
+        assert list(account_checks(context.scenario.fleet))
         elsewhere = dataclasses.replace(context, folder=tmp_path / "elsewhere")
         assert await Ec2Fleet().release(elsewhere) == []
     made = {call for call in account.calls if not call.startswith("s3:")}

@@ -1,0 +1,169 @@
+"""`relay-load doctor`: is everything there that a run needs, and what to do about what is not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.console import Console
+
+from flows.cli_options import RESULTS, Json, Overrides, Results, StoreUrl
+from flows.cli_print import new_table, print_json, print_table
+from run_store.errors import CannotRunError
+
+if TYPE_CHECKING:
+    from scenarios.model import Scenario
+    from tasks.checks import Check
+
+
+def doctor(
+    scenario: Annotated[
+        str, typer.Argument(help="The scenario that is to be run: its name or file.")
+    ] = "local",
+    *,
+    relay_url: Annotated[
+        str | None, typer.Option(envvar="RELAY_URL", help="The relay: ws://host:port/.")
+    ] = None,
+    fleet: Annotated[
+        Literal["local", "ssh", "ec2"] | None, typer.Option(help="Where the workers come from.")
+    ] = None,
+    overrides: Overrides = None,
+    store: StoreUrl = None,
+    results: Results = RESULTS,
+    as_json: Json = False,
+) -> None:
+    """Check all that a run needs: browser, relay, bucket, Prefect, and the AWS account."""
+    from scenarios.loading import load_scenario, overrides_from
+
+    loaded = load_scenario(scenario, overrides_from(overrides or []))
+    kind = fleet or loaded.fleet.kind
+    checks = list(_checks(loaded, fleet=kind, relay_url=relay_url, store=store, results=results))
+    if as_json:
+        print_json([asdict(check) for check in checks])
+    else:
+        table = new_table("check", "state", "")
+        for check in checks:
+            table.add_row(check.name, check.state, check.said)
+            if check.remedy:
+                table.add_row("", "", f"-> {check.remedy}")
+        print_table(table)
+    failed = [check.name for check in checks if check.state == "failed"]
+    if failed:
+        raise CannotRunError(
+            f"{scenario} cannot be run yet: {', '.join(failed)}.",
+            hint="" if not as_json else "Each failed check has its remedy.",
+        )
+    Console(stderr=True).print(f"Nothing that was checked hinders {scenario}.", highlight=False)
+
+
+def _checks(
+    scenario: Scenario, *, fleet: str, relay_url: str | None, store: str | None, results: Path
+) -> Iterator[Check]:
+    """Yield all checks; those that this run does not need are skipped, with the reason."""
+    from tasks.checks import Check, checked
+
+    if fleet == "local":
+        yield checked("page", _page)
+        yield checked("Chromium", _chromium)
+    else:
+        why = f"the {fleet} fleet's workers have their own"
+        yield Check("Chromium", "skipped", why)
+    yield (
+        checked("hosts", lambda: _hosts(scenario, fleet))
+        if fleet == "ssh"
+        else Check("hosts", "skipped", f"the {fleet} fleet needs none")
+    )
+    yield _relay(scenario, relay_url)
+    yield _bucket(store, results, fleet)
+    yield _prefect()
+    if fleet == "ec2":
+        from tasks.fleets.ec2_checks import account_checks
+
+        yield checked("budget", lambda: _budget(scenario))
+        yield from account_checks(scenario.fleet)
+    else:
+        yield Check("AWS account", "skipped", f"the {fleet} fleet rents nothing")
+
+
+def _page() -> str:
+    from tasks import preflight
+
+    preflight.check_bundle()
+    return "the script that runs in the browser is built"
+
+
+def _chromium() -> str:
+    from tasks import preflight
+
+    return str(preflight.check_chromium())
+
+
+def _hosts(scenario: Scenario, fleet: str) -> str:
+    from tasks.hosts import check_hosts
+
+    check_hosts(scenario, fleet)
+    return f"{len(scenario.fleet.hosts)} are named"
+
+
+def _budget(scenario: Scenario) -> str:
+    from tasks.budget import estimated, in_words
+    from tasks.cost import check_budget
+
+    cost = asyncio.run(estimated(scenario, "ec2"))
+    check_budget(scenario, cost)
+    return in_words(cost)
+
+
+def _relay(scenario: Scenario, given: str | None) -> Check:
+    from tasks import preflight
+    from tasks.checks import Check, checked
+
+    def look() -> str:
+        relay_url = preflight.relay_of(scenario, given)
+        if relay_url is None:
+            return "the run starts one of its own"
+        facts = asyncio.run(preflight.check_relay(relay_url))
+        metrics = facts.problem or ("with metrics" if facts.has_metrics else "without metrics")
+        return f"{relay_url} shakes hands in {facts.handshake_ms:.0f} ms, {metrics}"
+
+    check = checked("relay", look)
+    if check.state == "failed" and not given and "no relay of its own" in check.said:
+        return Check("relay", "skipped", "none is named: --relay-url, or RELAY_URL")
+    return check
+
+
+def _bucket(store: str | None, results: Path, fleet: str) -> Check:
+    from run_store.store import Store, StoreAddress
+    from tasks.checks import Check, checked
+
+    if not store and fleet != "local":
+        return Check("bucket", "skipped", "other machines cannot reach a local one: name --store")
+    if not store:
+        return Check("bucket", "ok", f"a local one, in {results / 'store'}")
+    if store.startswith("block:"):
+        return Check("bucket", "skipped", "a block is read when the run starts")
+
+    def look() -> str:
+        Store(StoreAddress.from_url(store)).check()
+        return store
+
+    return checked("bucket", look)
+
+
+def _prefect() -> Check:
+    from flows.cli_prefect import check_api, connected_api_url
+    from tasks.checks import Check, checked
+
+    url = connected_api_url()
+    if url is None:
+        return Check("Prefect", "ok", "each run starts a server of its own")
+
+    def look() -> str:
+        check_api(url)
+        return url
+
+    return checked("Prefect", look)
