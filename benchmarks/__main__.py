@@ -23,6 +23,7 @@ BENCHMARKS = {
     "delivery_cost": "What a delivery costs the generator's CPU",
     "truth": "Known faults of the relay against what the report says",
     "report_speed": "A whole report over a large run",
+    "deploy": "How long agents take to deploy to other hosts",
     "findings": "Findings on runs with known anomalies",
 }
 """The benchmarks in the order in which they are run, and what each answers."""
