@@ -26,7 +26,7 @@ demo: setup
 	@$(RUN)/relay-load run $(SCENARIO)
 
 test: lint
-	@$(RUN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder $(ARGS)
+	@scripts/test $(ARGS)
 
 lint: setup
 	@$(RUN)/ruff check .

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
+import threading
 import time
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
@@ -103,12 +105,13 @@ def prefect_server(results: Path, *, port: int, ui: bool) -> Iterator[str]:
     log = home / "server.log"
     # Two servers that both bring the database up to date would lock each other out.
     with contextlib.ExitStack() as starting:
+        raise_if_interrupted = starting.enter_context(remembered_interrupts())
         starting.enter_context(
             locks.held(home / "starting.lock", within_s=SERVER_READY_WITHIN_S),
         )
         server = processes.start("Prefect's server", command, log=log, environment=own, grace_s=5)
         try:
-            _wait_until_healthy(server, url)
+            _wait_until_healthy(server, url, raise_if_interrupted)
         except BaseException:
             server.stop()
             raise
@@ -118,10 +121,44 @@ def prefect_server(results: Path, *, port: int, ui: bool) -> Iterator[str]:
         server.stop()
 
 
-def _wait_until_healthy(server: processes.GuardedProcess, url: str) -> None:
+@contextlib.contextmanager
+def remembered_interrupts() -> Iterator[Callable[[], None]]:
+    """Remember Ctrl-C, and give what raises KeyboardInterrupt if it was pressed.
+
+    Python loses the exception where the signal strikes in a callback of its own, as there are
+    many while modules are imported. A handler that is not Python's own is left alone.
+    """
+    pressed = False
+
+    def on_signal(*_: object) -> None:
+        nonlocal pressed
+        pressed = True
+        raise KeyboardInterrupt
+
+    def raise_if_pressed() -> None:
+        if pressed:
+            raise KeyboardInterrupt
+
+    ours = (
+        threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    )
+    if ours:
+        signal.signal(signal.SIGINT, on_signal)
+    try:
+        yield raise_if_pressed
+    finally:
+        if ours:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _wait_until_healthy(
+    server: processes.GuardedProcess, url: str, raise_if_interrupted: Callable[[], None]
+) -> None:
     deadline = time.monotonic() + SERVER_READY_WITHIN_S
     with httpx.Client(trust_env=False, timeout=5) as client:
         while True:
+            raise_if_interrupted()
             with contextlib.suppress(httpx.HTTPError):
                 if client.get(f"{url}/health").is_success:
                     return

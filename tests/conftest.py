@@ -18,15 +18,16 @@ os.environ.pop("RELAY_URL", None)
 
 
 # What takes longest comes first, so that both processes of the tests end at about the same time.
-FIRST = ("worker_agent", "flow", "test_up.py", "test_ec2.py", "test_ssh.py", "test_conductor.py")
+FIRST = ("flow", "test_up.py", "test_ec2.py", "test_ssh.py", "test_conductor.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep those that share what is slow to make in one process, and let the longest begin."""
+    """Set apart what must run alone; keep those together that share what is slow to make.
+
+    The agents' scenes play with time: on two cores that others use as well they come late.
+    """
 
     def group(item: pytest.Item) -> str:
-        if item.path.parent.name == "worker_agent":
-            return "worker_agent"  # they share scenes
         users_of_prefect = "prefect_api" in getattr(item, "fixturenames", ())
         return "flow" if users_of_prefect else item.path.name
 
@@ -35,6 +36,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return FIRST.index(name) if name in FIRST else len(FIRST)
 
     for item in items:
+        if item.path.parent.name == "worker_agent":
+            item.add_marker(pytest.mark.alone)
         item.add_marker(pytest.mark.xdist_group(group(item)))
     items.sort(key=turn)
 
