@@ -123,7 +123,7 @@ async def _load(run: PreparedRun, interrupts: Interrupts) -> None:
                     await load_phase(conductor, index, run.context.scenario.phases[index].name)
             await wind_down(conductor)
         finally:
-            run.stopped = conductor.ending
+            run.stopped, run.ended_early = conductor.ending, conductor.missed
 
 
 async def _teardown(run: PreparedRun) -> None:

@@ -36,8 +36,28 @@ class Histogram(BaseModel):
         for bucket in sorted(self.counts):
             seen += self.counts[bucket]
             if seen >= wanted:
-                return float(_LOWEST_MS * _RATIO ** (bucket - 0.5))
+                return _middle_ms(bucket)
         return None
+
+    @property
+    def mean(self) -> float | None:
+        """The mean in milliseconds; None when empty."""
+        if not self.count:
+            return None
+        return sum(_middle_ms(bucket) * n for bucket, n in self.counts.items()) / self.count
+
+    def above(self, limit_ms: float) -> float:
+        """Return how many latencies are longer than a limit, in milliseconds."""
+        return sum(n for bucket, n in self.counts.items() if _middle_ms(bucket) > limit_ms)
+
+    def since(self, earlier: Histogram) -> Histogram:
+        """Return what was counted after `earlier`, an older state of this histogram."""
+        rest = {bucket: n - earlier.counts.get(bucket, 0.0) for bucket, n in self.counts.items()}
+        return Histogram(counts={bucket: n for bucket, n in rest.items() if n > 0})
+
+
+def _middle_ms(bucket: int) -> float:
+    return float(_LOWEST_MS * _RATIO ** (bucket - 0.5))
 
 
 def merge(histograms: Iterable[Histogram]) -> Histogram:

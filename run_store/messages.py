@@ -38,7 +38,9 @@ class Order(Message):
     """What all workers of an attempt do from one instant on.
 
     Connection `c` is worker `slots[c % len(slots)]`'s; a slot whose worker is lost is empty.
-    Which worker makes which edit follows from this alone (see `schedule`).
+    Which worker makes which edit follows from this alone (see `schedule`). Several orders may
+    follow one another in a phase: steps of load, or a course that was changed on its way.
+    `connections_within_s` is when the connections are at their end; 0: with the order's own.
     """
 
     number: int
@@ -48,6 +50,7 @@ class Order(Message):
     duration_s: float = 0.0
     phase: PhaseRef | None = None
     connections: Line = Line(start=0, end=0)
+    connections_within_s: float = 0.0
     edits_per_s: Line = Line(start=0, end=0)
     slots: list[str] = []
     first_edit: int = 0
@@ -56,6 +59,16 @@ class Order(Message):
     drop_share: float = 0.0
     check_replicas: bool = False
     reason: str = ""
+
+    @property
+    def moves_within_s(self) -> float:
+        """How long the connections move, in seconds from the order's instant."""
+        within_s = self.connections_within_s or self.duration_s
+        return min(within_s, self.duration_s)
+
+    def connections_at(self, at_s: float) -> float:
+        """Return how many connections are planned `at_s` into the order."""
+        return self.connections.at(at_s / self.moves_within_s if self.moves_within_s else 1.0)
 
 
 class Lease(Message):
@@ -82,12 +95,18 @@ class Counts(Message):
 
 
 class Vitals(Message):
-    """The worker's state at this heartbeat."""
+    """The worker's state at this heartbeat.
+
+    The relay's figures are of this worker's last poll of it, at `relay_at_us`; None where it
+    polls none. `relay_error` says why that poll had no answer.
+    """
 
     connections_target: int = 0
     connections_open: int = 0
     connections_synced: int = 0
+    connections_healthy: int = 0
     lateness_p99_ms: float = 0.0
+    page_lag_ms: float = 0.0
     cpu_percent: float = 0.0
     memory_mb: float = 0.0
     browser_memory_mb: float = 0.0
@@ -95,6 +114,10 @@ class Vitals(Message):
     clock_error_ms: float | None = None
     relay_memory_mb: float | None = None
     relay_connections: int | None = None
+    relay_at_us: int | None = None
+    relay_error: str = ""
+    relay_uptime_s: float | None = None
+    relay_cpu_seconds: float | None = None
     spool_mb: float = 0.0
 
 
@@ -142,6 +165,7 @@ class Status(Message):
     errors: dict[str, int] = {}
     acknowledgement: Histogram = Histogram()
     delivery: Histogram = Histogram()
+    lateness: Histogram = Histogram()
     parts: dict[str, dict[str, int]] = {}
     done: list[PhaseDone] = []
     versions: dict[str, str] = {}
@@ -162,7 +186,11 @@ class LostWorker(Message):
 
 
 class PhaseRecord(Message):
-    """A phase is complete: when it ran, in which attempt, and what is known of its parts."""
+    """A phase is complete: when it ran, in which attempt, and what is known of its parts.
+
+    `stopped_early` says why it ended before its time; `ended_because` why a phase whose length
+    is not fixed beforehand, such as a stress phase, ended when it did.
+    """
 
     phase: PhaseRef
     label: str
@@ -180,6 +208,7 @@ class PhaseRecord(Message):
     parts: dict[str, dict[str, int]] = {}
     lost: list[LostWorker] = []
     stopped_early: str = ""
+    ended_because: str = ""
 
 
 class Attempt(Message):
@@ -194,7 +223,11 @@ class Attempt(Message):
 
 
 class RunRecord(Message):
-    """`run.json`: what this run is, and how far it came."""
+    """`run.json`: what this run is, and how far it came.
+
+    `stop_requested` says who or what wanted the run's end before its time, such as its budget;
+    `ended_early` which stop objective ended its load.
+    """
 
     run_id: str
     scenario: dict[str, Any]
@@ -213,3 +246,4 @@ class RunRecord(Message):
     verdict: str = ""
     validity: str = ""
     stop_requested: str = ""
+    ended_early: str = ""

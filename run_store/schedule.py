@@ -99,9 +99,9 @@ def _inverse(position: float, start: float, end: float, duration_s: float) -> fl
     return 2 * position / (start + root)
 
 
-def connections_planned(line: Line, share: float) -> int:
-    """Return how many connections are due when `share` of the phase is over."""
-    return math.floor(line.at(share) + 1e-9)
+def connections_planned(order: Order, at_s: float) -> int:
+    """Return how many connections are due `at_s` into an order."""
+    return math.floor(order.connections_at(at_s) + 1e-9)
 
 
 def due_s(connection: int, line: Line, duration_s: float) -> float | None:
@@ -181,10 +181,8 @@ def edits_of_documents(order: Order, plan: Plan) -> dict[int, int]:
 def _settled(order: Order, at_s: float) -> int:
     """Return how many connections can be writers: due for SETTLE_S, and not about to leave."""
     line = order.connections
-    if line.end >= line.start:
-        at = line.at(max(at_s - SETTLE_S, 0.0) / order.duration_s)
-    else:
-        at = line.at((at_s + SETTLE_S) / order.duration_s)
+    rises = line.end >= line.start
+    at = order.connections_at(max(at_s - SETTLE_S, 0.0) if rises else at_s + SETTLE_S)
     return max(1, math.floor(at + 1e-9))
 
 

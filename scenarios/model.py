@@ -88,12 +88,31 @@ class Phase(_Strict):
     objectives: Objectives = ()
     drop_share: float = Field(default=1.0, gt=0, le=1, description="storm: the share that drops")
     step_connections: int = Field(default=0, ge=0, description="stress: connections added a step")
+    step_factor: float = Field(default=1, ge=1, le=10, description="stress: and multiplied by")
     step_edits_per_minute: float = Field(default=0, ge=0, description="stress: edits added a step")
+    step_ramp_s: Duration = Field(
+        default=0.0, alias="step_ramp", description="stress: in which a step adds them; 0: 20/s"
+    )
+    step_settle_s: Duration = Field(
+        default=5.0, alias="step_settle", description="stress: left to settle before it is judged"
+    )
+    step_hold_s: Duration = Field(
+        default=30.0, alias="step_hold", gt=0, description="stress: judged at least so long"
+    )
     max_connections: int | None = Field(
         default=None, ge=1, le=MOST_CONNECTIONS, description="stress: go no further"
     )
+    max_edits_per_minute: float | None = Field(
+        default=None, gt=0, description="stress: go no further"
+    )
 
     model_config = ConfigDict(populate_by_name=True)
+
+    @property
+    def has_steps(self) -> bool:
+        """Say whether this is a stress phase whose load goes up in steps."""
+        grows = self.step_connections > 0 or self.step_factor > 1 or self.step_edits_per_minute > 0
+        return self.kind == "stress" and grows
 
 
 class FleetSpec(_Strict):

@@ -42,6 +42,16 @@ METRICS: frozenset[str] = frozenset(
 )
 """Every metric that an objective may name; each is a path in `summary.json`."""
 
+_LIVE_DISTRIBUTIONS = ("acknowledgement_ms", "delivery_ms")
+STOPPING: frozenset[str] = frozenset(
+    metric
+    for metric in METRICS
+    if metric.startswith(("connections.", "relay."))
+    or metric.split(".", maxsplit=1)[0] in _LIVE_DISTRIBUTIONS
+    or (metric.startswith("edits.") and metric != "edits.lost")
+)
+"""Those that heartbeats tell while the load goes on, so that a miss can end it."""
+
 Operator = Literal["<", "<=", ">", ">=", "==", "!="]
 _COMPARE: dict[str, Callable[[float, float], bool]] = {
     "<": operator.lt,
@@ -117,6 +127,8 @@ def parse_objective(text: str) -> Objective:
     value, at = _in_unit_of(metric, float(match[1]), match[2], text, at), match.end()
     window_s, at = _window(text, at)
     stop = bool(match := _STOP.match(text, at))
+    if match and metric not in STOPPING:
+        raise _error(text, at, f"{metric} is known after the load only, and cannot stop it")
     at = match.end() if match else at
     if at < len(text.rstrip()):
         raise _error(text, at, "only `for DURATION` and `stop` may follow")

@@ -4,26 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Sequence
 
 from run_store.errors import DeadlineError, FleetError, StoreError
 from run_store.layout import phase_label
 from run_store.messages import Order, PhaseRecord
-from run_store.schedule import connections_planned, plan_of, planned_edits
+from run_store.schedule import connections_planned, plan_of
+from tasks.deadlines import load_lasts_at_most_s
 from tasks.fleets.base import Fleet, Worker
 from tasks.observation import Snapshot, current_observer, snapshot_of
+from tasks.phase_record import Course, label_of, record_of
 from tasks.plan import (
     Progress,
     connections_before,
     plan_order,
     reconnect_order,
+    rest_of_order,
     slots_of,
     stop_order,
     wind_down_order,
 )
+from tasks.readings import reading_of
 from tasks.roll_call import RollCall, now_us
 from tasks.run_context import RunContext
+from tasks.spreading import extra_connections, why_no_room
+from tasks.steps import Chooser, Steps
+from tasks.stress import next_level
+from tasks.watch import LoadWatch
 
 log = logging.getLogger(__name__)
 
@@ -38,26 +47,51 @@ FINISH_WITHIN_S = 90.0
 STORE_AWAY_AT_MOST_S = 900.0
 """How much longer they are waited for while the store does not answer."""
 STOP_WITHIN_S = 60.0
+SPREAD_FOR_AT_LEAST_S = 10.0
+"""With less than that left of an order a lost worker's connections wait for the next one."""
 
 
 class Conductor:
-    """One attempt's load. Statuses are read by one look at a time; orders are written once."""
+    """One attempt's load. Statuses are read by one look at a time; orders are written once.
 
-    def __init__(self, context: RunContext, fleet: Fleet, workers: Sequence[Worker]) -> None:
+    `ending` says who or what wants the load's end before its time, `missed` which stop objective
+    has ended it. `chooses` says which level of load comes next in a stress phase.
+    """
+
+    def __init__(
+        self,
+        context: RunContext,
+        fleet: Fleet,
+        workers: Sequence[Worker],
+        *,
+        chooses: Chooser = next_level,
+    ) -> None:
+        scenario = context.scenario
         self.context = context
         self.roll = RollCall(context, fleet, workers)
         self.ending = ""
+        self.missed = ""
         self.progress = Progress.of_attempt(context.attempt)
-        self._plan = plan_of(context.scenario)
+        self.watch = LoadWatch(scenario, has_metrics=context.has_metrics)
+        self._deadline = time.monotonic() + load_lasts_at_most_s(scenario)
+        self._chooses = chooses
+        self._plan = plan_of(scenario)
         self._store = context.store()
-        self._issued: dict[int, Order] = {}
+        self._issued: dict[int, list[Order]] = {}
+        self._steps: dict[int, Steps] = {}
         self._before: dict[int, Progress] = {}
         self._cuts: dict[int, tuple[int, str]] = {}
+        self._unspread: set[str] = set()
         self._snapshot: Snapshot | None = None
 
     def end(self, reason: str) -> None:
         """Have the load end in order: the phase is cut, the cool-down shortened."""
         self.ending = self.ending or reason
+
+    @property
+    def why_ending(self) -> str:
+        """Why the load ends before its time; empty while it goes on."""
+        return self.ending or self.missed
 
     def drop(self, worker: str, reason: str) -> None:
         """Take a worker out of the load, for good."""
@@ -97,15 +131,15 @@ class Conductor:
             index,
             connections=connections,
             progress=self.progress,
-            slots=self._slots(),
-            starts_at_us=self._soon_us(),
+            slots=self.slots(),
+            starts_at_us=self.soon_us(),
             polls_relay=self.context.has_metrics,
         )
-        await self._until_done(await self._issue(order, as_phase=False))
+        await self.until_done(await self.issue(order, as_phase=False))
 
     def is_due(self, index: int) -> bool:
         """Say whether a phase is to be carried out: all are, until the load is ending."""
-        return not self.ending or index in self._issued
+        return not self.why_ending or index in self._issued
 
     @property
     def share_done(self) -> float:
@@ -119,30 +153,63 @@ class Conductor:
         May be called again after a StoreError: an order that is written stays in force. Raises
         FleetError when every worker is lost.
         """
-        order = self._issued.get(index)
-        if order is None:
+        halt = ""
+        if self.context.scenario.phases[index].has_steps:
+            halt = await self._climb(index)
+        else:
+            await self._hold(index)
+        record = self._record(index, halt)
+        key = self.context.layout.phase(record.label)
+        await asyncio.to_thread(self._store.put_message, key, record)
+        current_observer().phase_ended(record)
+        if not self.roll.alive:
+            raise FleetError(
+                f"Every worker was lost by the end of {record.label}.",
+                hint="The report says when and how.",
+            )
+        return record
+
+    async def _hold(self, index: int) -> None:
+        """Carry out a phase whose course is fixed beforehand."""
+        orders = self._issued.get(index, [])
+        if not orders:
             order = plan_order(
                 self.context.scenario,
                 index,
                 progress=self.progress,
-                slots=self._slots(),
-                starts_at_us=self._soon_us(),
+                slots=self.slots(),
+                starts_at_us=self.soon_us(),
                 polls_relay=self.context.has_metrics,
             )
-            order = await self._issue(order)
+            await self.issue(order)
+            orders = self._issued[index]
+        if len(orders) == 1:
+            self._begins(orders[0])
+        order = orders[0]
+        while True:
+            await self.until_done(order)
+            if order is orders[-1]:
+                return
+            order = orders[orders.index(order) + 1]
+            self.roll.order = order
+
+    def _begins(self, order: Order) -> None:
         label = self._label(order)
         self.roll.phase, self.roll.order = label, order
+        if order.phase is not None:
+            self.watch.phase_begins(order.phase.name, judges=order.phase.kind != "cooldown")
         current_observer().phase_began(order, label)
-        await self._until_done(order)
-        record = self._record(order, label)
-        await asyncio.to_thread(self._store.put_message, self.context.layout.phase(label), record)
-        current_observer().phase_ended(record)
-        if not self.roll.alive:
-            raise FleetError(
-                f"Every worker was lost by the end of {label}.",
-                hint="The report says when and how.",
-            )
-        return record
+
+    async def _climb(self, index: int) -> str:
+        """Carry out a phase whose load goes up in steps; return why it ended."""
+        phase = self.context.scenario.phases[index]
+        label = phase_label(index, phase.name)
+        steps = self._steps.setdefault(index, Steps(self, index, label, self._chooses))
+        halt = await steps.run()
+        if not self._issued.get(index):
+            raise DeadlineError(f"{label} could not begin: {halt.reason}.")
+        current_observer().step(label, f"no further step: {halt.reason}")
+        return halt.reason
 
     async def finish(self, reason: str) -> None:
         """Order the stop, and wait until every worker has shipped its last samples.
@@ -162,7 +229,8 @@ class Conductor:
             await asyncio.sleep(LOOK_EVERY_S / 4)
         log.warning("not every worker said that it stopped within %g s", STOP_WITHIN_S)
 
-    async def _issue(self, order: Order, *, as_phase: bool = True) -> Order:
+    async def issue(self, order: Order, *, as_phase: bool = True) -> Order:
+        """Write an order; return the one in force, which an earlier try may have written."""
         key = self.context.layout.order(order.attempt, order.number)
         # A try before this one may have reached the bucket though its answer did not reach us.
         there = await asyncio.to_thread(self._store.get_message, key, Order)
@@ -170,27 +238,29 @@ class Conductor:
             await asyncio.to_thread(self._store.put_message, key, order)
         order = there or order
         if order.phase is not None and as_phase:
-            self._issued[order.phase.index] = order
+            self._issued.setdefault(order.phase.index, []).append(order)
         self._before[order.number] = self.progress
         self.progress = await asyncio.to_thread(self.progress.after, order, self._plan)
         return order
 
-    async def _until_done(self, order: Order) -> None:
-        """Wait until every live worker has done an order, or none is left."""
+    async def until_done(self, order: Order) -> bool:
+        """Wait until every live worker has done an order, or none is left; False if it was cut."""
         late_s = blind_s = 0.0
         while True:
             await self._look(order)
-            over = now_us() >= self._ends_us(order)
+            over = now_us() >= self.ends_us(order)
             if not self.roll.alive and not over:
                 self._cuts[order.number] = (now_us(), "every worker was lost")
-            elif self.ending and not self._cuts and not over:
+            elif self.why_ending and not any(why for _, why in self._cuts.values()) and not over:
                 await self._cut(order)
                 continue
+            elif not over and order.number not in self._cuts:
+                await self._spread(order)
             waiting = [
                 name for name in self.roll.alive if not self.roll.has_done(name, order.number)
             ]
             if not waiting:
-                return
+                return order.number not in self._cuts
             pause_s = LOOK_AT_END_EVERY_S if over else LOOK_EVERY_S
             if over and self.roll.is_blind:
                 blind_s += pause_s
@@ -199,30 +269,77 @@ class Conductor:
             if late_s > FINISH_WITHIN_S or blind_s > STORE_AWAY_AT_MOST_S:
                 for name in waiting:
                     self.roll.lose(name, f"did not finish within {late_s:.0f} s of the phase's end")
-                return
+                return order.number not in self._cuts
             await asyncio.sleep(pause_s)
 
     async def _cut(self, order: Order) -> None:
-        """End an order before its time: a short cool-down or the stop takes its place."""
+        """End an order before its time: the cool-down or the stop takes its place.
+
+        Whoever wants the load's end wants it soon; behind a missed objective the cool-down has
+        its whole length.
+        """
         if order.phase is None:
             return
-        current_observer().warn(f"{self.ending}: the load ends in order")
-        cut_at_us = max(self._soon_us(), order.starts_at_us)
-        done_s = (cut_at_us - order.starts_at_us) / 1e6
-        self.progress = self._before[order.number].after_part(order, self._plan, done_s)
+        why = self.why_ending
+        current_observer().warn(f"{why}: the load ends in order")
+        cut_at_us = self._part_done(order)
+        soon = {} if self.ending else {"at_most_s": math.inf}
         following = wind_down_order(
             self.context.scenario,
             order.phase.index,
             progress=self.progress,
-            slots=self._slots(),
+            slots=self.slots(),
             starts_at_us=cut_at_us,
             polls_relay=self.context.has_metrics,
+            **soon,
         )
         if following is None:
-            await self._order_stop(cut_at_us, self.ending)
+            await self._order_stop(cut_at_us, why)
         else:
-            await self._issue(following)
-        self._cuts[order.number] = (cut_at_us, self.ending)
+            await self.issue(following)
+        self._cuts[order.number] = (cut_at_us, why)
+
+    def _part_done(self, order: Order) -> int:
+        """Take an order to end soon; return when."""
+        cut_at_us = max(self.soon_us(), order.starts_at_us)
+        done_s = (cut_at_us - order.starts_at_us) / 1e6
+        self.progress = self._before[order.number].after_part(order, self._plan, done_s)
+        return cut_at_us
+
+    async def _spread(self, order: Order) -> None:
+        """Give the connections of workers that are lost to the others at once, if they have room.
+
+        A step of load is not touched: it is judged as doubtful, and tried again.
+        """
+        gone = {name for name in order.slots if name in self.roll.lost} - self._unspread
+        left_s = order.duration_s - (self.soon_us() - order.starts_at_us) / 1e6
+        phase = order.phase
+        if not gone or phase is None or phase.index in self._steps or phase.kind == "cooldown":
+            return
+        if not self.context.scenario.fleet.spread_lost_connections:
+            return
+        if left_s < SPREAD_FOR_AT_LEAST_S or phase.name == "reconnect":
+            return
+        self._unspread |= gone
+        slots = self.slots()
+        open_now = math.ceil(max(order.connections.start, order.connections.end))
+        why_not = why_no_room(self.roll.statuses, extra_connections(order.slots, slots, open_now))
+        names = ", ".join(sorted(gone))
+        if why_not:
+            current_observer().warn(f"the connections of {names} are not spread: {why_not}")
+            return
+        before = self.progress
+        cut_at_us = self._part_done(order)
+        at_s = (cut_at_us - order.starts_at_us) / 1e6
+        rest = rest_of_order(order, at_s=at_s, progress=self.progress, slots=slots)
+        try:
+            await self.issue(rest)
+        except StoreError:
+            # Nothing has changed then, and the next try begins anew.
+            self.progress, self._unspread = before, self._unspread - gone
+            raise
+        self._cuts[order.number] = (cut_at_us, "")
+        current_observer().warn(f"the connections of {names} are spread over the others")
 
     async def _order_stop(self, at_us: int, reason: str) -> None:
         order = stop_order(self.progress, starts_at_us=at_us, reason=reason)
@@ -230,73 +347,87 @@ class Conductor:
         await asyncio.to_thread(self._store.put_message, key, order)
         self.roll.stop_is_ordered = True
 
-    def _ends_us(self, order: Order) -> int:
+    def ends_us(self, order: Order) -> int:
+        """Return when an order ends, by its plan or because it was cut."""
         planned_us = order.starts_at_us + round(order.duration_s * 1e6)
         cut_us, _ = self._cuts.get(order.number, (planned_us, ""))
         return min(planned_us, cut_us)
 
-    def _soon_us(self) -> int:
+    def soon_us(self) -> int:
+        """Return an instant that every worker will have heard of."""
         return now_us() + round(BEGINS_AFTER_S * 1e6)
 
     async def _look(self, order: Order | None = None) -> None:
         await self.roll.look()
         if self.roll.stop_asked:
             self.end(self.roll.stop_asked)
+        if time.monotonic() > self._deadline:
+            self.end("its deadline has passed")
         if order is not None:
+            self._take(order)
             self._show(order)
 
+    def _take(self, order: Order) -> None:
+        """Read the fleet, and see whether a stop objective is missed by that."""
+        if self.roll.is_blind:
+            return
+        at_us = now_us()
+        reading = reading_of(
+            self.roll.statuses,
+            alive=self.roll.alive,
+            at_us=at_us,
+            target=connections_planned(order, (at_us - order.starts_at_us) / 1e6),
+        )
+        if at_us < order.starts_at_us:
+            return
+        self.watch.take(reading)
+        if not self.why_ending and at_us < self.ends_us(order):
+            judged = self.watch.missed(at_us)
+            if judged is not None:
+                self.missed = f"a stop objective was missed: {judged.sentence}"
+
     def _show(self, order: Order) -> None:
-        elapsed_s = (now_us() - order.starts_at_us) / 1e6
-        share = elapsed_s / order.duration_s if order.duration_s else 1.0
+        phase = order.phase
+        first, duration_s = order, order.duration_s
+        if phase is not None and phase.name != "reconnect":
+            first = next(iter(self._issued.get(phase.index, [])), order)
+            planned_s = self.context.scenario.phases[phase.index].duration_s
+            duration_s = max(duration_s, planned_s) if first is not order else duration_s
+        at_us = now_us()
+        elapsed_s = (at_us - first.starts_at_us) / 1e6
         self._snapshot = snapshot_of(
             self.roll.statuses,
             label=self._label(order),
-            elapsed_s=min(max(elapsed_s, 0.0), order.duration_s),
-            duration_s=order.duration_s,
+            elapsed_s=min(max(elapsed_s, 0.0), duration_s),
+            duration_s=duration_s,
             alive=len(self.roll.alive),
             workers=len(self.roll.names),
-            connections_target=connections_planned(order.connections, share),
+            connections_target=connections_planned(order, (at_us - order.starts_at_us) / 1e6),
             before=self._snapshot,
         )
         current_observer().saw(self._snapshot)
 
-    def _record(self, order: Order, label: str) -> PhaseRecord:
-        if order.phase is None:
+    def _record(self, index: int, halt: str) -> PhaseRecord:
+        orders = self._issued[index]
+        phase = orders[0].phase
+        if phase is None:
             raise DeadlineError("An order without a phase cannot be recorded.")
-        ended_us = self._ends_us(order)
-        edits = planned_edits(order, self._plan)
-        within_s = (ended_us - order.starts_at_us) / 1e6
-        made = self._before[order.number].after_part(order, self._plan, within_s)
-        parts = {
-            name: done.parts
-            for name, status in self.roll.statuses.items()
-            for done in status.done
-            if done.order == order.number
-        }
-        for name in self.roll.lost:
-            status = self.roll.statuses.get(name)
-            if status is not None and name not in parts:
-                parts[name] = status.parts.get(label, {})
-        return PhaseRecord(
-            phase=order.phase,
-            label=label,
-            attempt=order.attempt,
-            order=order.number,
-            started_us=order.starts_at_us,
-            ended_us=ended_us,
-            planned_s=order.duration_s,
-            connections=order.connections,
-            edits_per_s=order.edits_per_s,
-            edits_planned=sum(edit.at_s <= within_s for edit in edits),
-            first_edit=order.first_edit,
-            document_edits_after=made.document_edits,
-            slots=order.slots,
-            parts=parts,
-            lost=list(self.roll.lost.values()),
-            stopped_early=self._cuts.get(order.number, (0, ""))[1],
+        courses = [
+            Course(order, self.ends_us(order), self._before[order.number]) for order in orders
+        ]
+        planned_s = sum(course.within_s for course in courses[:-1]) + orders[-1].duration_s
+        return record_of(
+            phase,
+            courses,
+            plan=self._plan,
+            planned_s=self.context.scenario.phases[index].duration_s if halt else planned_s,
+            statuses=self.roll.statuses,
+            lost=self.roll.lost,
+            stopped_early=self._cuts.get(orders[-1].number, (0, ""))[1],
+            ended_because=halt,
         )
 
-    def _slots(self) -> list[str]:
+    def slots(self) -> list[str]:
         """Return a slot for each worker; a lost worker's is empty."""
         spread = self.context.scenario.fleet.spread_lost_connections
         return slots_of(self.roll.names, self.roll.lost, spread=spread)
@@ -304,4 +435,4 @@ class Conductor:
     def _label(self, order: Order) -> str:
         if order.phase is None:
             raise DeadlineError("An order without a phase cannot be shown.")
-        return phase_label(order.phase.index, order.phase.name)
+        return label_of(order.phase)

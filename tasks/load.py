@@ -36,11 +36,12 @@ async def load_phase(conductor: Conductor, index: int, name: str) -> PhaseRecord
     async with phase_bar(conductor.context.run_id, name, lambda: conductor.share_done):
         record = await conductor.run_phase(index)
     get_run_logger().info(
-        "%s: %d edits planned, %d workers lost%s",
+        "%s: %d edits planned, %d workers lost%s%s",
         record.label,
         record.edits_planned,
         len(record.lost),
         f", cut short: {record.stopped_early}" if record.stopped_early else "",
+        f", ended because {record.ended_because}" if record.ended_because else "",
     )
     return record
 
@@ -49,4 +50,4 @@ async def load_phase(conductor: Conductor, index: int, name: str) -> PhaseRecord
 async def wind_down(conductor: Conductor) -> None:
     """Close all connections in order and have the last samples shipped."""
     current_observer().step("wind-down", "connections close, samples are shipped")
-    await conductor.finish(conductor.ending or "every phase is complete")
+    await conductor.finish(conductor.why_ending or "every phase is complete")

@@ -10,6 +10,7 @@ from run_store.layout import phase_label
 from run_store.messages import Line, Order, PhaseRecord, PhaseRef
 from run_store.schedule import Plan, connections_planned, edits_of_documents, planned_edits
 from scenarios.model import Scenario
+from tasks.stress import Course, Level
 
 EDITS_OF_AN_ATTEMPT = 100_000_000
 """Edits are numbered from a multiple of this, so that attempts never share a number."""
@@ -53,7 +54,7 @@ class Progress:
         return replace(
             self,
             next_order=order.number + 1,
-            connections=connections_planned(order.connections, seconds / order.duration_s),
+            connections=connections_planned(order, seconds),
             next_edit=order.first_edit + len(planned_edits(order, plan)),
             document_edits=made,
         )
@@ -75,6 +76,10 @@ def plan_order(
     """
     phase = scenario.phases[index]
     target = scenario.connections_at_end_of(phase)
+    if phase.kind == "cooldown" and phase.connections is None:
+        # Behind steps of load there are more or fewer than the scenario's: they stay.
+        climbed = any(before.has_steps for before in scenario.phases[:index])
+        target = progress.connections if climbed else target
     rates = Line(start=phase.edits_per_minute / 60, end=phase.edits_per_minute / 60)
     if phase.edits_per_minute_start is not None:
         rates.start = phase.edits_per_minute_start / 60
@@ -95,6 +100,64 @@ def plan_order(
         relay_samplers=_in_order(slots) if polls_relay else [],
         drop_share=phase.drop_share if phase.kind == "storm" else 0.0,
         check_replicas=phase.kind == "cooldown" or index == len(scenario.phases) - 1,
+    )
+
+
+def step_order(
+    scenario: Scenario,
+    index: int,
+    *,
+    level: Level,
+    course: Course,
+    progress: Progress,
+    slots: Sequence[str],
+    starts_at_us: int,
+    polls_relay: bool = True,
+) -> Order:
+    """Return the order of one step of a stress phase: to a level, and to stay there.
+
+    The edits have the level's rate from the beginning on.
+    """
+    order = plan_order(
+        scenario,
+        index,
+        progress=progress,
+        slots=slots,
+        starts_at_us=starts_at_us,
+        polls_relay=polls_relay,
+    )
+    rate = level.edits_per_second if max(level.connections, progress.connections) else 0.0
+    return order.model_copy(
+        update={
+            "duration_s": course.duration_s,
+            "connections": Line(start=progress.connections, end=level.connections),
+            "connections_within_s": course.ramp_s,
+            "edits_per_s": Line(start=rate, end=rate),
+            "check_replicas": False,
+        }
+    )
+
+
+def rest_of_order(order: Order, *, at_s: float, progress: Progress, slots: Sequence[str]) -> Order:
+    """Return the order that goes on with what is left of one from `at_s` into it on.
+
+    It has other slots, since a worker was lost; `progress` is where things stand by then.
+    """
+    share = at_s / order.duration_s
+    return order.model_copy(
+        update={
+            "number": progress.next_order,
+            "starts_at_us": order.starts_at_us + round(at_s * 1e6),
+            "duration_s": order.duration_s - at_s,
+            "connections": Line(start=progress.connections, end=order.connections.end),
+            "connections_within_s": max(0.0, order.connections_within_s - at_s),
+            "edits_per_s": Line(start=order.edits_per_s.at(share), end=order.edits_per_s.end),
+            "slots": list(slots),
+            "first_edit": progress.next_edit,
+            "document_edits": progress.document_edits,
+            "relay_samplers": _in_order(slots) if order.relay_samplers else [],
+            "drop_share": 0.0,
+        }
     )
 
 
@@ -134,6 +197,7 @@ def wind_down_order(
     slots: Sequence[str],
     starts_at_us: int,
     polls_relay: bool = True,
+    at_most_s: float = WIND_DOWN_S,
 ) -> Order | None:
     """Return the scenario's cool-down, shortened, for a run that is cut short in phase `after`.
 
@@ -151,7 +215,7 @@ def wind_down_order(
                 polls_relay=polls_relay,
             )
             level = Line(start=progress.connections, end=progress.connections)
-            length_s = min(order.duration_s, WIND_DOWN_S)
+            length_s = min(order.duration_s, at_most_s)
             return order.model_copy(update={"connections": level, "duration_s": length_s})
     return None
 

@@ -58,13 +58,15 @@ class PreparedRun:
     """A run whose place, target and progress are known; nothing of it costs money yet.
 
     `remaining` are the phases to carry out, by their place in the scenario. `stopped` says why
-    its user ended it early; `has_measured` that there is something to report.
+    its user or its budget ended it early, `ended_early` which stop objective did;
+    `has_measured` that there is something to report.
     """
 
     context: RunContext
     record: RunRecord
     remaining: list[int]
     stopped: str = ""
+    ended_early: str = ""
     has_measured: bool = False
     estimate: Estimate | None = None
 
@@ -81,6 +83,7 @@ class PreparedRun:
         record.actual_usd = await _actual_usd(self.context, record.actual_usd)
         record.ended_us = attempt.ended_us = now_us()
         record.stop_requested = self.stopped
+        record.ended_early = record.ended_early or self.ended_early
         if problem is not None:
             attempt.error = (
                 str(problem)
@@ -172,6 +175,8 @@ async def prepared(wanted: Wanted) -> AsyncIterator[PreparedRun]:
         await _end_earlier_attempt(context, store)
         done = await asyncio.to_thread(_complete_phases, context, store)
         remaining = remaining_phases(scenario, done)
+        if run.ended_early:
+            remaining = []  # a stop objective has judged it
         run.attempts[-1].first_phase = remaining[0] if remaining else len(scenario.phases)
         observer.step("prepare", f"run {run_id}: {scenario.summary_line()}, {relay_url}")
         yield PreparedRun(context, run, remaining, estimate=cost)

@@ -20,6 +20,9 @@ SILENT_AFTER_S = 10.0
 """A worker whose heartbeat has not risen for so long is lost."""
 
 
+ASKED_WITHIN_S = 10.0
+
+
 def now_us() -> int:
     """Return the wall clock in microseconds since the epoch."""
     return time.time_ns() // 1000
@@ -142,28 +145,40 @@ class RollCall:
         order = self.order
         if order is None or not order.duration_s:
             return 0
-        share = (now_us() - order.starts_at_us) / 1e6 / order.duration_s
-        due = connections_planned(order.connections, share)
+        due = connections_planned(order, (now_us() - order.starts_at_us) / 1e6)
         return sum(slot_of(connection, order) == name for connection in range(due))
 
     async def _heard(self, name: str, status: Status | None) -> None:
         if name in self.lost:
+            if status is not None and status.leaving is not None:
+                self.statuses[name] = status  # it still ships, and says what
             return
         silent_s = 0.0
         if status is not None:
             self.statuses[name] = status
             silent_s = self._beats.heard(name, status.beat)
+            if status.leaving is not None:
+                self.lose(name, f"leaves: {status.leaving.reason}")
+                return
             if status.state == "failed":
                 self.lose(name, f"failed: {status.message}")
                 return
             if status.state == "stopped":
                 self._has_stopped(name, status)
                 return
-        if not await self._fleet.is_alive(self._context, self._workers[name]):
+        if not await self._is_alive(name):
             # It may have said its last word between our look and its end.
             await self._last_word(name)
         elif silent_s > SILENT_AFTER_S:
             self.lose(name, f"has not been heard for {silent_s:.0f} s")
+
+    async def _is_alive(self, name: str) -> bool:
+        """Ask the fleet for a worker; one of which nothing can be learnt is judged by its beat."""
+        try:
+            async with asyncio.timeout(ASKED_WITHIN_S):
+                return await self._fleet.is_alive(self._context, self._workers[name])
+        except TimeoutError:
+            return True
 
     def _has_stopped(self, name: str, status: Status) -> None:
         if not self.stop_is_ordered:

@@ -64,7 +64,7 @@ def agenda_of(order: Order, plan: Plan, worker: str, highest: int = 0) -> Agenda
     `highest` is one more than the highest connection that an earlier order asked for: those
     beyond this order's plan are closed at once.
     """
-    line, length_s = order.connections, order.duration_s
+    line, length_s = order.connections, order.moves_within_s
     edits = planned_edits(order, plan)
     moves = _moves(order, plan, edits)
     events: list[Event] = []

@@ -357,6 +357,7 @@ class Agent:
         status.errors = dict(self.recording.errors.most_common(20))
         status.acknowledgement = self.recording.acknowledgement
         status.delivery = self.recording.delivery
+        status.lateness = self.recording.lateness
         status.parts = {phase: self.spool.numbers(phase) for phase in self.spool.phases()}
         status.done = self.progress.done
         status.unshipped = self.spool.unshipped()

@@ -82,8 +82,7 @@ class BaseLoad(ABC):
         order = self._order
         if order is None or order.action != "run" or not order.duration_s:
             return 0
-        share = (at_us - order.starts_at_us) / 1e6 / order.duration_s
-        planned = connections_planned(order.connections, share)
+        planned = connections_planned(order, (at_us - order.starts_at_us) / 1e6)
         return sum(slot_of(c, order) == self._config.worker for c in range(planned))
 
     async def _take(self, order: Order) -> Agenda:

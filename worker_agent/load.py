@@ -9,7 +9,7 @@ from typing import Any
 from run_store.agent_config import AgentConfig
 from run_store.errors import BrowserError
 from run_store.messages import Order
-from run_store.schedule import plan_of
+from run_store.schedule import plan_of, slot_of
 from scenarios.model import Scenario
 from worker_agent.agenda import Event
 from worker_agent.base_load import CONVERGE_AT_MOST_S, SETTLE_AT_MOST_S, BaseLoad
@@ -82,6 +82,7 @@ class Load(BaseLoad):
         """Compute an order's agenda and give each page its part; returns before it begins."""
         await self._recycle()
         agenda = await self._take(order)
+        await self._make_room(order)
         await self._give(agenda.events)
         if self._unhoused:
             self._start(self._bring_back())
@@ -148,6 +149,16 @@ class Load(BaseLoad):
             housed = sum(len(other.connections) for other in self._alive())
             await self._browsers.retire(page)
             await self._browsers.house(housed)
+
+    async def _make_room(self, order: Order) -> None:
+        """Open the pages that an order's connections need beyond those that there are."""
+        most = int(max(order.connections.start, order.connections.end))
+        mine = sum(slot_of(connection, order) == self._config.worker for connection in range(most))
+        try:
+            await self._browsers.house(mine)
+        except BrowserError as error:
+            # Those that are there are shared by more then; the lateness says what that costs.
+            self._recording.error(self._clock.now_us(), "browser_lost", str(error))
 
     async def _retire(self, document: str, at_us: int) -> None:
         await self._clock.sleep_until(at_us)

@@ -34,6 +34,7 @@ class Recording:
         self.errors: Counter[str] = Counter()
         self.acknowledgement = Histogram()
         self.delivery = Histogram()
+        self.lateness = Histogram()
         self.outstanding: dict[int, dict[str, Any]] = {}
         self._lateness: deque[float] = deque(maxlen=_LATENESS_KEPT)
 
@@ -120,3 +121,4 @@ class Recording:
                 self.acknowledgement.add((acknowledged - intended) / 1000)
             if started is not None and not held:
                 self._lateness.append((started - intended) / 1000)
+                self.lateness.add((started - intended) / 1000)

@@ -58,7 +58,9 @@ class SelfWatch:
             connections_target=target,
             connections_open=sum(state.open for state in states),
             connections_synced=sum(state.synced for state in states),
+            connections_healthy=sum(state.healthy for state in states),
             lateness_p99_ms=self._recording.lateness_p99_ms(),
+            page_lag_ms=max((state.lagMs for state in states), default=0.0),
             cpu_percent=usage.cpu_percent,
             memory_mb=usage.rss_mb,
             browser_memory_mb=usage.browser_pss_mb,
@@ -66,6 +68,10 @@ class SelfWatch:
             clock_error_ms=self._offset_error_ms,
             relay_memory_mb=self._relay.last.get("memory_rss_mb"),
             relay_connections=self._relay.last.get("connections"),
+            relay_at_us=self._relay.last.get("at_us"),
+            relay_error=self._relay.last.get("error", ""),
+            relay_uptime_s=self._relay.last.get("uptime_s"),
+            relay_cpu_seconds=self._relay.last.get("cpu_seconds"),
             spool_mb=spool_mb,
         )
 

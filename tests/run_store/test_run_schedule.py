@@ -189,7 +189,7 @@ def test_edits_go_round_the_documents() -> None:
     phase = order(connections=line(0, 40), edits_per_s=line(4), duration_s=40.0)
     edits = planned_edits(phase, plan(connections_per_document=10))
     for edit in edits:
-        settled = max(1, connections_planned(phase.connections, (edit.at_s - SETTLE_S) / 40))
+        settled = max(1, connections_planned(phase, max(edit.at_s - SETTLE_S, 0)))
         documents = document_of(settled - 1, plan(connections_per_document=10)) + 1
         assert edit.document == edit.edit % documents
     assert {edit.document for edit in edits} == {0, 1, 2, 3}
@@ -267,13 +267,13 @@ def test_when_connections_come_and_go(
 @pytest.mark.parametrize("connections", LINES)
 def test_the_plan_counts_those_that_are_due(connections: Line) -> None:
     """The number planned at an instant is that of the connections due before and not gone."""
+    planned = order(connections=connections, duration_s=50.0, connections_within_s=30.0)
     for step in range(0, 101, 3):
-        share = step / 100
-        at_s = share * 30.0
+        at_s = step / 100 * 30.0
         there = 0
         for connection in range(101):
             due = due_s(connection, connections, 30.0)
             leaves = leaves_s(connection, connections, 30.0)
             came = due is not None and (due < at_s or connection < connections.start)
             there += came and (leaves is None or leaves > at_s)
-        assert abs(connections_planned(connections, share) - there) <= 1
+        assert abs(connections_planned(planned, at_s) - there) <= 1

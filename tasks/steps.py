@@ -1,0 +1,179 @@
+"""Carrying out a stress phase: one order a step, each judged and kept in the bucket."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from run_store.messages import Order
+from run_store.steps import Step
+from scenarios.model import Phase, Scenario
+from tasks.observation import current_observer
+from tasks.plan import Progress, step_order
+from tasks.roll_call import RollCall
+from tasks.run_context import RunContext
+from tasks.step_verdict import Held, judge_step
+from tasks.stress import (
+    Halt,
+    Level,
+    course_of,
+    next_level,
+    no_time_left,
+    stop_objectives,
+)
+from tasks.watch import LoadWatch
+
+Chooser = Callable[[Scenario, Phase, Sequence[Step]], Level | Halt]
+"""Says which level comes next after these steps, or why none does."""
+WATCHED_BEHIND_S = 180.0
+"""Readings of a step are kept so much longer than it lasts: its last edits are waited for."""
+
+
+class Conducts(Protocol):
+    """What carries out the orders."""
+
+    context: RunContext
+    roll: RollCall
+    progress: Progress
+    watch: LoadWatch
+
+    @property
+    def why_ending(self) -> str:
+        """Why the load is ending; empty while it goes on."""
+
+    def slots(self) -> list[str]:
+        """Return who holds which slot of the next order."""
+
+    def soon_us(self) -> int:
+        """Return the instant of the next order."""
+
+    async def issue(self, order: Order) -> Order:
+        """Write an order; return the one that is in force."""
+
+    async def until_done(self, order: Order) -> bool:
+        """Wait until it is done; False if it was cut short."""
+
+    def ends_us(self, order: Order) -> int:
+        """Return when an order ended."""
+
+
+class Steps:
+    """The steps of one stress phase. `done` are those that were judged, of earlier attempts too."""
+
+    def __init__(
+        self, conductor: Conducts, index: int, label: str, chooses: Chooser = next_level
+    ) -> None:
+        self.done: list[Step] = []
+        self.orders: list[Order] = []
+        self._conductor = conductor
+        self._context = conductor.context
+        self._index = index
+        self._label = label
+        self._chooses = chooses
+        self._phase = conductor.context.scenario.phases[index]
+        self._in_force: tuple[Level, Order] | None = None
+        self._read = False
+        self._lost_before: set[str] = set()
+
+    async def run(self) -> Halt:
+        """Carry out steps until there is no further one; return why.
+
+        May be called again after a StoreError: a step whose order is written goes on.
+        """
+        if not self._read:
+            self.done, self._read = await asyncio.to_thread(self._kept), True
+        while True:
+            if self._in_force is None:
+                halt = await self._begin()
+                if halt is not None:
+                    return halt
+            step = await self._carry_out()
+            if step is None:
+                return Halt(self._conductor.why_ending or "every worker was lost")
+            current_observer().step(
+                self._label, f"step {step.number}, {_level_of(step)}: {step.outcome}; {step.why}"
+            )
+
+    async def _begin(self) -> Halt | None:
+        """Order the next step, unless there is none."""
+        conductor, scenario, phase = self._conductor, self._context.scenario, self._phase
+        if conductor.why_ending:
+            return Halt(conductor.why_ending)
+        level = self._chooses(scenario, phase, self.done)
+        if isinstance(level, Halt):
+            return level
+        course = course_of(scenario, phase, level, connections=conductor.progress.connections)
+        begins_us = conductor.soon_us()
+        ends_us = begins_us + round(course.duration_s * 1e6)
+        first_us = self.orders[0].starts_at_us if self.orders else begins_us
+        if self.orders and ends_us > first_us + round(phase.duration_s * 1e6):
+            return no_time_left(phase, course)
+        order = step_order(
+            scenario,
+            self._index,
+            level=level,
+            course=course,
+            progress=conductor.progress,
+            slots=conductor.slots(),
+            starts_at_us=begins_us,
+            polls_relay=self._context.has_metrics,
+        )
+        order = await conductor.issue(order)
+        self.orders.append(order)
+        self._in_force = (level, order)
+        self._lost_before = set(conductor.roll.lost)
+        conductor.watch.phase_begins(
+            phase.name, judges=False, lasts_s=order.duration_s + WATCHED_BEHIND_S
+        )
+        conductor.roll.phase, conductor.roll.order = self._label, order
+        current_observer().phase_began(order, self._label)
+        return None
+
+    async def _carry_out(self) -> Step | None:
+        """Wait until the step in force is done, judge and keep it; None if it was cut short."""
+        if self._in_force is None:
+            return None
+        level, order = self._in_force
+        conductor, scenario, phase = self._conductor, self._context.scenario, self._phase
+        whole = await conductor.until_done(order)
+        if not whole:
+            self._in_force = None
+            return None
+        ended_us = conductor.ends_us(order)
+        course = course_of(scenario, phase, level, connections=int(order.connections.start))
+        judged_from_us = order.starts_at_us + round((course.ramp_s + course.settle_s) * 1e6)
+        step = judge_step(
+            Held(
+                number=max((step.number for step in self.done), default=0) + 1,
+                attempt=self._context.attempt,
+                order=order.number,
+                phase=self._label,
+                level=level,
+                started_us=order.starts_at_us,
+                judged_from_us=judged_from_us,
+                ended_us=ended_us,
+                readings=[
+                    reading
+                    for reading in conductor.watch.readings
+                    if reading.at_us >= order.starts_at_us
+                ],
+                lost=sorted(set(conductor.roll.lost) - self._lost_before),
+            ),
+            stop_objectives(scenario, phase, has_metrics=self._context.has_metrics),
+        )
+        key = self._context.layout.step(self._label, step.number)
+        await asyncio.to_thread(self._context.store().put_message, key, step)
+        self.done.append(step)
+        self._in_force = None
+        return step
+
+    def _kept(self) -> list[Step]:
+        store, layout = self._context.store(), self._context.layout
+        keys = store.keys(layout.steps(self._label))
+        found = (store.get_message(key, Step) for key in keys)
+        return sorted((step for step in found if step is not None), key=lambda one: one.number)
+
+
+def _level_of(step: Step) -> Level:
+    return Level(step.connections, step.edits_per_second)
