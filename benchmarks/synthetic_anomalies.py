@@ -10,7 +10,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from benchmarks.synthetic_world import World
-from reports.findings.finding import KINDS, Kind
+from reports.findings.finding import KINDS, Cause, Kind
 
 Strength = Literal["weak", "middle", "strong"]
 STRENGTHS: tuple[Strength, ...] = get_args(Strength)
@@ -40,16 +40,44 @@ CONSEQUENCES: dict[Kind, frozenset[Kind]] = {
 }
 """What an anomaly brings with it in the same window: found or not, it is no mistake."""
 
+_CAUSES: dict[Kind, frozenset[Cause]] = {
+    "latency_spike": frozenset({"unknown"}),
+    "latency_trend": frozenset({"unknown"}),
+    "throughput_collapse": frozenset({"unknown"}),
+    "error_burst": frozenset({"unknown"}),
+    "connection_drops": frozenset({"relay", "unknown"}),
+    "memory_leak": frozenset({"relay"}),
+    "relay_silent": frozenset({"relay"}),
+    "relay_restarted": frozenset({"relay"}),
+    "sync_divergence": frozenset({"relay", "unknown"}),
+    "worker_unlike_others": frozenset({"network"}),
+    "generator_saturated": frozenset({"generator"}),
+    "worker_lost": frozenset({"generator"}),
+    "clock_skew": frozenset({"generator"}),
+}
+_SLOW_RESPONSE_MS = 40.0
+
+
+def right_causes(world: World, anomaly: Anomaly) -> frozenset[Cause]:
+    """Return the causes that can be read from what was put into the world: not always one."""
+    if anomaly.kind == "latency_spike":
+        response_ms = float(np.median(world.relay_response_ms[_window(anomaly)]))
+        return frozenset({"relay"}) if response_ms > _SLOW_RESPONSE_MS else _CAUSES[anomaly.kind]
+    return _CAUSES[anomaly.kind]
+
 
 def place(world: World, kind: Kind, strength: Strength, taken: list[Anomaly]) -> Anomaly:
-    """Return an anomaly with a window in the sustained phase that overlaps none of `taken`."""
+    """Return an anomaly with a window in a sustained phase that overlaps none of `taken`."""
     draw = world.draw
-    begin, end = world.sustained
+    holds = world.sustained
+    begin, end = holds[int(draw.integers(len(holds)))]
     worker = int(draw.integers(len(world.workers)))
     if kind == "sync_divergence":
-        return Anomaly(kind, strength, end, world.length_s)
+        return Anomaly(kind, strength, holds[-1][1], world.length_s)
     if kind in ("worker_unlike_others", "clock_skew"):
         return Anomaly(kind, strength, 0, world.length_s, worker)
+    if kind == "memory_leak":
+        return Anomaly(kind, strength, holds[0][0], holds[-1][1])
     if kind in _WHOLE_PHASE:
         return Anomaly(kind, strength, begin, end)
     own = worker if kind in ("generator_saturated", "worker_lost") else None
@@ -58,7 +86,8 @@ def place(world: World, kind: Kind, strength: Strength, taken: list[Anomaly]) ->
             kind, strength, float(draw.integers(begin + 30, end - 30)), world.length_s, own
         )
     for _ in range(50):
-        length = _length_s(kind, strength, world)
+        # What lasts longer than a part of its phase is what is usual there.
+        length = min(_length_s(kind, strength, world), (end - begin) // 4)
         at = float(draw.integers(begin + _EDGE_S, max(end - _EDGE_S - length, begin + _EDGE_S + 1)))
         if all(
             at + length + 20 < a.from_s or at > a.to_s + 20 or a.kind in _WHOLE_PHASE for a in taken
@@ -155,7 +184,7 @@ def _saturate(world: World, anomaly: Anomaly, index: int) -> None:
     length = window.stop - window.start
     late = (100.0, 300.0, 1500.0)[index] * world.draw.uniform(0.7, 1.3, length)
     world.cpu_percent[worker, window] = np.clip(
-        (88, 96, 99)[index] + world.draw.normal(0, 1, length), 0, 100
+        (93, 96, 99)[index] + world.draw.normal(0, 1, length), 0, 100
     )
     world.lag_ms[worker, window] = late
     world.late_ms[worker, window] = 0.8 * late

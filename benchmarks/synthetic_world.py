@@ -18,6 +18,9 @@ Ints = npt.NDArray[np.int64]
 NOISES = ("gaussian", "heavy-tail", "bursty", "drifting")
 _BUSY_SHARE, _LATE_SHARE, _FAILED_POLLS = 0.005, 0.004, 0.003
 """Seconds in which a healthy worker is busy or late, and polls that fail for no reason."""
+_FULL_CPU_SHARE = 0.2
+"""Runs in which a worker's CPU is full for a while and nothing is late by it: nothing is wrong."""
+_TWO_PHASES_SHARE = 0.3
 BEGAN_US = 1_760_000_000_000_000
 
 
@@ -75,14 +78,13 @@ class World:
         return sum(phase.duration_s for phase in self.phases)
 
     @property
-    def sustained(self) -> tuple[int, int]:
-        """When the sustained phase begins and ends, in run time."""
-        at = 0
-        for phase in self.phases:
-            if phase.kind == "sustained":
-                return at, at + phase.duration_s
-            at += phase.duration_s
-        raise ValueError("no phase is sustained")
+    def sustained(self) -> list[tuple[int, int]]:
+        """When each sustained phase begins and ends, in run time."""
+        return [
+            (at, at + phase.duration_s)
+            for at, phase in zip(self.phase_starts(), self.phases, strict=True)
+            if phase.kind == "sustained"
+        ]
 
     def phase_starts(self) -> list[int]:
         """When each phase begins, in run time."""
@@ -118,17 +120,26 @@ def draw_world(
     noise = noise or NOISES[int(draw.integers(len(NOISES)))]
     connections = int(draw.integers(8, 25)) * count
     rate = edits_per_s or float(np.exp(draw.uniform(math.log(2), math.log(12))))
-    hold_s = sustained_s or int(draw.integers(120, 420))
+    holds_s = [sustained_s] if sustained_s else _holds_s(draw)
+    hold_s = sum(holds_s)
     phases = (
         WorldPhase("warmup", "warmup", 20, max(4, connections // 5), rate / 2),
         WorldPhase("ramp-up", "ramp", 40, connections, rate / 2),
-        WorldPhase("sustained", "sustained", hold_s, connections, rate),
+        *(
+            WorldPhase(
+                f"sustained-{n}" if n else "sustained", "sustained", length, connections, rate
+            )
+            for n, length in enumerate(holds_s)
+        ),
         WorldPhase("cooldown", "cooldown", 30, connections, 0.0),
     )
     seconds = 90 + hold_s
     base_ms = float(np.exp(draw.uniform(math.log(25), math.log(150))))
     cpu = draw.uniform(20, 55, (count, 1)) + 5 * draw.standard_normal((count, seconds))
     cpu += np.where(draw.random((count, seconds)) < _BUSY_SHARE, 40, 0)
+    if draw.random() < _FULL_CPU_SHARE:
+        at, length = int(draw.integers(20, seconds - 40)), int(draw.integers(8, 40))
+        cpu[int(draw.integers(count)), at : at + length] = draw.uniform(94, 100)
     lag = draw.lognormal(math.log(8), 0.6, (count, seconds))
     lag += np.where(draw.random((count, seconds)) < _LATE_SHARE, draw.uniform(150, 400), 0)
     pid = int(draw.integers(100, 30_000))
@@ -165,6 +176,15 @@ def draw_world(
         for _ in range(int(draw.poisson(0.002 * seconds)))
     ]
     return world
+
+
+def _holds_s(draw: np.random.Generator) -> list[int]:
+    """Return the lengths of a run's sustained phases: of one, or of two that follow each other."""
+    whole = int(draw.integers(120, 420))
+    if whole < 160 or draw.random() >= _TWO_PHASES_SHARE:  # noqa: PLR2004 - room for two
+        return [whole]
+    first = int(draw.integers(80, whole - 79))
+    return [first, whole - first]
 
 
 def _level(noise: str, seconds: int, draw: np.random.Generator) -> Floats:

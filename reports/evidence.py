@@ -4,21 +4,106 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 from reports.engine import RunDatabase
+from reports.limits import BUSY_CPU_PERCENT, HELD_SHARE, LATE_MS
 from reports.summary import LostWorkerSummary, ObjectiveRow, Summary
-from reports.validity import (
-    BUSY_CPU_PERCENT,
-    HELD_SHARE,
-    LATENESS_P99_MS,
-    Cut,
-    Evidence,
-    Gap,
-    Lateness,
-    Lost,
-    Shortfall,
-    Strain,
-)
+
+
+@dataclass(frozen=True)
+class Lateness:
+    """How late edits began in one sustained or stress phase, by the generator's own fault."""
+
+    phase: str
+    from_s: float
+    to_s: float
+    edits: int
+    p99_ms: float
+
+
+@dataclass(frozen=True)
+class Strain:
+    """One worker's seconds in one sustained or stress phase."""
+
+    phase: str
+    worker: str
+    from_s: float
+    to_s: float
+    seconds: int
+    busy_and_late_seconds: int
+    page_late_seconds: int
+    cpu_max_percent: float
+
+
+@dataclass(frozen=True)
+class Shortfall:
+    """Consecutive seconds in which the generator tried or held less than its share of the plan."""
+
+    phase: str
+    from_s: float
+    to_s: float
+    seconds: int
+    attempted: int
+    target: int
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A lost worker, and its share of the connections planned."""
+
+    worker: str
+    phase: str
+    at_s: float
+    connections: int
+    share: float
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Parts of one kind, of one worker in one phase, that are missing or cannot be read."""
+
+    kind: str
+    phase: str
+    worker: str
+    parts: int
+    unreadable: int = 0
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A phase that ended before its time, and why."""
+
+    phase: str
+    from_s: float
+    lasted_s: float
+    planned_s: float
+    reason: str
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the rules look at."""
+
+    samples: int
+    edits_offered: int
+    edits_missed: int
+    edits_unreported: int
+    lateness: tuple[Lateness, ...] = ()
+    strain: tuple[Strain, ...] = ()
+    shortfalls: tuple[Shortfall, ...] = ()
+    lost: tuple[Lost, ...] = ()
+    gaps: tuple[Gap, ...] = ()
+    cuts: tuple[Cut, ...] = ()
+    phases_not_run: tuple[str, ...] = ()
+    running: bool = False
+    scenario_known: bool = True
+    stopped_by_objective: bool = False
+    between_workers_p50_ms: float | None = None
+    clock_error_ms: float | None = None
+    clocks_known: bool = True
+    within_workers_count: float = 0
+    problems: tuple[str, ...] = field(default=())
 
 
 def gather(database: RunDatabase, summary: Summary) -> Evidence:
@@ -57,7 +142,7 @@ def _lateness(database: RunDatabase) -> Iterable[Lateness]:
 
 
 def _strain(database: RunDatabase) -> Iterable[Strain]:
-    rows = database.rows("generator_load", cpu_percent=BUSY_CPU_PERCENT, late_ms=LATENESS_P99_MS)
+    rows = database.rows("generator_load", cpu_percent=BUSY_CPU_PERCENT, late_ms=LATE_MS)
     for row in rows:
         if row["judged"]:
             yield Strain(

@@ -8,118 +8,24 @@ lower nothing.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 
+from reports.evidence import Evidence
+from reports.limits import (
+    BUSY_AND_LATE_SECONDS,
+    BUSY_AND_LATE_SHARE,
+    BUSY_CPU_PERCENT,
+    CLOCK_ERROR_SHARE,
+    HELD_FOR_S,
+    HELD_SHARE,
+    LATE_MS,
+    LOST_SHARE,
+    MISSED_DEGRADED,
+    MISSED_INVALID,
+    PAGE_LATE_SHARE,
+    UNREPORTED_INVALID,
+)
 from reports.summary import Validity, ValidityEvidence
 from scenarios.durations import format_duration
-
-LATENESS_P99_MS = 50.0
-BUSY_CPU_PERCENT = 90.0
-BUSY_AND_LATE_SHARE = 0.05
-BUSY_AND_LATE_SECONDS = 3
-PAGE_LATE_SHARE = 0.5
-HELD_SHARE = 0.9
-HELD_FOR_S = 10
-LOST_SHARE = 0.1
-MISSED_INVALID = 0.01
-MISSED_DEGRADED = 0.001
-UNREPORTED_INVALID = 0.01
-CLOCK_ERROR_SHARE = 0.25
-
-
-@dataclass(frozen=True)
-class Lateness:
-    """How late edits began in one sustained or stress phase, by the generator's own fault."""
-
-    phase: str
-    from_s: float
-    to_s: float
-    edits: int
-    p99_ms: float
-
-
-@dataclass(frozen=True)
-class Strain:
-    """One worker's seconds in one sustained or stress phase."""
-
-    phase: str
-    worker: str
-    from_s: float
-    to_s: float
-    seconds: int
-    busy_and_late_seconds: int
-    page_late_seconds: int
-    cpu_max_percent: float
-
-
-@dataclass(frozen=True)
-class Shortfall:
-    """Consecutive seconds in which the generator tried or held less than its share of the plan."""
-
-    phase: str
-    from_s: float
-    to_s: float
-    seconds: int
-    attempted: int
-    target: int
-
-
-@dataclass(frozen=True)
-class Lost:
-    """A lost worker, and its share of the connections planned."""
-
-    worker: str
-    phase: str
-    at_s: float
-    connections: int
-    share: float
-
-
-@dataclass(frozen=True)
-class Gap:
-    """Parts of one kind, of one worker in one phase, that are missing or cannot be read."""
-
-    kind: str
-    phase: str
-    worker: str
-    parts: int
-    unreadable: int = 0
-
-
-@dataclass(frozen=True)
-class Cut:
-    """A phase that ended before its time, and why."""
-
-    phase: str
-    from_s: float
-    lasted_s: float
-    planned_s: float
-    reason: str
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What the rules look at."""
-
-    samples: int
-    edits_offered: int
-    edits_missed: int
-    edits_unreported: int
-    lateness: tuple[Lateness, ...] = ()
-    strain: tuple[Strain, ...] = ()
-    shortfalls: tuple[Shortfall, ...] = ()
-    lost: tuple[Lost, ...] = ()
-    gaps: tuple[Gap, ...] = ()
-    cuts: tuple[Cut, ...] = ()
-    phases_not_run: tuple[str, ...] = ()
-    running: bool = False
-    scenario_known: bool = True
-    stopped_by_objective: bool = False
-    between_workers_p50_ms: float | None = None
-    clock_error_ms: float | None = None
-    clocks_known: bool = True
-    within_workers_count: float = 0
-    problems: tuple[str, ...] = field(default=())
 
 
 def judge_validity(evidence: Evidence) -> list[ValidityEvidence]:
@@ -286,13 +192,13 @@ def _judgeable(evidence: Evidence) -> Iterator[ValidityEvidence]:
 
 def _late(evidence: Evidence) -> Iterator[ValidityEvidence]:
     for late in evidence.lateness:
-        if late.p99_ms > LATENESS_P99_MS:
+        if late.p99_ms > LATE_MS:
             yield ValidityEvidence(
                 rule="late_edits",
                 level="degraded",
                 sentence=(
                     f"in {late.phase} the generator began edits late: p99 {late.p99_ms:.0f} ms, "
-                    f"above {LATENESS_P99_MS:.0f} ms, over {late.edits} edits"
+                    f"above {LATE_MS:.0f} ms, over {late.edits} edits"
                 ),
                 phase=late.phase,
                 from_s=late.from_s,
@@ -310,7 +216,7 @@ def _strained(evidence: Evidence) -> Iterator[ValidityEvidence]:
                 level="degraded",
                 sentence=(
                     f"{strain.worker} had its CPU above {BUSY_CPU_PERCENT:.0f} % and was more "
-                    f"than {LATENESS_P99_MS:.0f} ms late in {busy} of {strain.seconds} s of "
+                    f"than {LATE_MS:.0f} ms late in {busy} of {strain.seconds} s of "
                     f"{strain.phase}: its latencies are partly its own"
                 ),
                 phase=strain.phase,
@@ -324,7 +230,7 @@ def _strained(evidence: Evidence) -> Iterator[ValidityEvidence]:
                 rule="late_pages",
                 level="degraded",
                 sentence=(
-                    f"the pages of {strain.worker} ran more than {LATENESS_P99_MS:.0f} ms late "
+                    f"the pages of {strain.worker} ran more than {LATE_MS:.0f} ms late "
                     f"in {strain.page_late_seconds} of {strain.seconds} s of {strain.phase}: "
                     "they saw edits later than these came"
                 ),

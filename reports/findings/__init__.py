@@ -10,9 +10,11 @@ from reports.findings.finding import KINDS, SEVERITIES, Finding
 from reports.findings.generator import generator_findings
 from reports.findings.latency import latency_findings
 from reports.findings.losses import loss_findings
+from reports.findings.memory import memory_findings
 from reports.findings.relay import relay_findings
 from reports.findings.signals import read_signals
 from reports.findings.sync import sync_findings
+from reports.findings.throughput import throughput_findings
 from reports.findings.unlike import unlike_findings
 
 __all__ = ["KINDS", "SEVERITIES", "Finding", "find"]
@@ -25,8 +27,10 @@ def find(database: RunDatabase) -> list[Finding]:
         return []
     found = [
         *latency_findings(signals),
+        *throughput_findings(signals),
         *loss_findings(signals),
         *relay_findings(signals),
+        *memory_findings(signals),
         *sync_findings(signals),
         *unlike_findings(signals),
         *generator_findings(signals),

@@ -5,14 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from statistics import median
 
-from reports.findings.finding import Cause, Evidence
-from reports.findings.signals import PhaseSpan, Second, Signals, inside, outside, typical
+from reports.findings.finding import Cause, Evidence, Finding, Kind, Severity
+from reports.findings.signals import (
+    PhaseSpan,
+    Second,
+    Signals,
+    inside,
+    outside,
+    typical,
+)
 from reports.findings.stretches import Stretch
 from reports.findings.wording import clock, listed, ms_text, seconds_text, times_text
+from reports.limits import BUSY_CPU_PERCENT
 
-BUSY_CPU_PERCENT = 90.0
-LATE_MS = 150.0
-"""A worker whose timers are that late delays what it measures by as much."""
+HELD_UP_MS = 1000.0
+"""A worker so late may lose polls, answers and connections; less only delays what it measures."""
 _MOVED_SHARE = 0.15
 _SLOWER = 3.0
 _SLOWER_BY_MS = 20.0
@@ -49,7 +56,7 @@ class Moved:
 
 
 def explain(
-    signals: Signals, phase: PhaseSpan, stretch: Stretch, *, generator_late_ms: float = LATE_MS
+    signals: Signals, phase: PhaseSpan, stretch: Stretch, *, generator_late_ms: float = HELD_UP_MS
 ) -> Explanation:
     """Say what most likely caused an anomaly of a whole phase's figures in a stretch.
 
@@ -101,33 +108,26 @@ def explain(
 
 
 def busy_worker(
-    signals: Signals, stretch: Stretch, *, late_ms: float = LATE_MS, only: str | None = None
+    signals: Signals, stretch: Stretch, *, late_ms: float = HELD_UP_MS, only: str | None = None
 ) -> tuple[str, str, Evidence] | None:
     """Return the worker that was busiest or latest in a stretch, if one was: name, clause, figures.
 
-    It counts if it was so in at least a third of the stretch's seconds.
+    It counts if it was that late, or missed edits, in at least a third of the stretch's seconds: a
+    full CPU explains nothing by itself.
     """
     best: tuple[float, str, str, Evidence] | None = None
     for worker, seconds in signals.workers.items():
         if only is not None and worker != only:
             continue
         rows = [s for t, s in seconds.items() if stretch.from_s <= t < stretch.to_s]
-        hot = [
-            s
-            for s in rows
-            if s.cpu_percent >= BUSY_CPU_PERCENT
-            or max(s.lag_ms, s.lateness_ms) >= late_ms
-            or s.missed
-        ]
+        hot = [s for s in rows if s.late_ms >= late_ms or s.missed]
         if not hot or len(hot) < max(1, len(rows) / 3):
             continue
         cpu = median(s.cpu_percent for s in hot)
-        late = max(max(s.lag_ms, s.lateness_ms) for s in hot)
-        clause = f"{worker}'s CPU was at {cpu:.0f} %"
-        if cpu < BUSY_CPU_PERCENT:
-            clause = f"{worker} was up to {ms_text(late)} late (its CPU at {cpu:.0f} %)"
-        elif late >= late_ms:
-            clause += f" and its timers were up to {ms_text(late)} late"
+        late = max(s.late_ms for s in hot)
+        clause = f"{worker} was up to {ms_text(late)} late (its CPU at {cpu:.0f} %)"
+        if cpu > BUSY_CPU_PERCENT:
+            clause = f"{worker}'s CPU was at {cpu:.0f} % and it was up to {ms_text(late)} late"
         score = len(hot) / len(rows) + cpu / 100 + min(late, 1000) / 1000
         if best is None or score > best[0]:
             best = score, worker, clause, {"worker_cpu_percent": cpu, "worker_late_ms": late}
@@ -234,6 +234,34 @@ def one_workers(counts: dict[str, float], workers: int) -> str | None:
         return None
     worker = max(counts, key=lambda name: counts[name])
     return worker if counts[worker] >= _ONE_WORKERS_SHARE * total else None
+
+
+def finding_of(
+    signals: Signals,
+    phase: PhaseSpan,
+    stretch: Stretch,
+    *,
+    kind: Kind,
+    severity: Severity,
+    sentence: str,
+    why: Explanation,
+    evidence: Evidence,
+) -> Finding:
+    """Return a finding with its explanation: its cause, its figures, and the worker at fault."""
+    at_fault = why.evidence.get("worker_at_fault")
+    return Finding.model_validate(
+        {
+            "kind": kind,
+            "severity": severity,
+            "phase": phase.label,
+            "started_us": signals.us(stretch.from_s),
+            "ended_us": signals.us(stretch.to_s),
+            "worker": at_fault,
+            "evidence": evidence | why.evidence,
+            "sentence": sentence,
+            "cause": why.cause,
+        }
+    )
 
 
 def window_text(signals: Signals, stretch: Stretch) -> str:

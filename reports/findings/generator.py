@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from statistics import median
 
-from reports.findings.causes import BUSY_CPU_PERCENT, LATE_MS, window_text
+from reports.findings.causes import window_text
 from reports.findings.finding import Evidence, Finding, Severity
 from reports.findings.signals import Signals, WorkerSecond
 from reports.findings.stretches import Stretch, merged
 from reports.findings.wording import clock, count_text, ms_text, seconds_text
+from reports.limits import BUSY_AND_LATE_SECONDS, MISSED_INVALID, is_strained
 
 _HOT_SHARE = 0.6
 _LOOK_S = 5
-_SHORTEST_S = 3
+_STALLED_MS = 150.0
+"""A worker so late delays what it measures, whatever its CPU: one process may be full."""
+_LONG_S = 10
+_FROZEN_MS = 1000.0
 _GAP_S = 6.0
 _LOST_S = 8.0
 _SKEW_MS = 25.0
@@ -24,14 +28,6 @@ _ERRORS = 3.0
 def generator_findings(signals: Signals) -> list[Finding]:
     """Return where workers were saturated, silent or lost, and whose clocks are off."""
     return [*_saturated(signals), *_lost(signals), *_skewed(signals)]
-
-
-def _is_hot(second: WorkerSecond) -> bool:
-    return (
-        second.cpu_percent >= BUSY_CPU_PERCENT
-        or max(second.lag_ms, second.lateness_ms) >= LATE_MS
-        or second.missed > 0
-    )
 
 
 def _saturated(signals: Signals) -> list[Finding]:
@@ -47,26 +43,43 @@ def _saturated(signals: Signals) -> list[Finding]:
             )
         ]
         for stretch in merged(full, gap_s=_LOOK_S):
-            if stretch.length_s < _SHORTEST_S:
-                continue
-            rows = [s for t, s in seconds.items() if stretch.from_s <= t < stretch.to_s]
-            found.append(_saturation(signals, worker, stretch, rows))
+            rows = [
+                s for t, s in seconds.items() if t in hot and stretch.from_s <= t < stretch.to_s
+            ]
+            if len(rows) >= BUSY_AND_LATE_SECONDS:
+                found.append(_saturation(signals, worker, stretch, rows))
     return found
+
+
+def _is_hot(second: WorkerSecond) -> bool:
+    return (
+        is_strained(cpu_percent=second.cpu_percent, late_ms=second.late_ms)
+        or second.late_ms >= _STALLED_MS
+        or second.missed > 0
+    )
 
 
 def _saturation(
     signals: Signals, worker: str, stretch: Stretch, rows: list[WorkerSecond]
 ) -> Finding:
     cpu = median(s.cpu_percent for s in rows)
-    late = max(max(s.lag_ms, s.lateness_ms) for s in rows)
+    late = max(s.late_ms for s in rows)
+    strained = sum(is_strained(cpu_percent=s.cpu_percent, late_ms=s.late_ms) for s in rows)
     missed = sum(s.missed for s in rows)
-    severity: Severity = "warning"
-    if missed or late >= 1000 or (cpu >= 97 and stretch.length_s >= 20):  # noqa: PLR2004
+    offered = sum(second.offered for second in signals.seconds.values())
+    severity: Severity = "note"
+    if strained >= BUSY_AND_LATE_SECONDS or missed or len(rows) >= _LONG_S or late >= _FROZEN_MS:
+        severity = "warning"
+    if missed > MISSED_INVALID * offered:
         severity = "critical"
-    elif late < LATE_MS / 2:
-        # Busy alone distorts nothing that was measured.
-        severity = "note" if stretch.length_s < 10 else "warning"  # noqa: PLR2004
     said = f", and {count_text(missed, 'edit')} came too late to be made" if missed else ""
+    how = (
+        f"was saturated {window_text(signals, stretch)}: its CPU was at {cpu:.0f} % and its timers "
+        f"or edits up to {ms_text(late)} late"
+        if strained >= len(rows) / 2
+        else f"ran up to {ms_text(late)} late {window_text(signals, stretch)}, though its CPU was "
+        f"at {cpu:.0f} %: one of its processes was full, or the machine was held up"
+    )
     return Finding(
         kind="generator_saturated",
         severity=severity,
@@ -77,12 +90,12 @@ def _saturation(
         evidence={
             "cpu_percent": cpu,
             "late_max_ms": late,
+            "seconds_busy_and_late": float(strained),
             "edits_missed": float(missed),
         },
         sentence=(
-            f"{worker} was saturated {window_text(signals, stretch)}: its CPU was at {cpu:.0f} %, "
-            f"its timers and edits up to {ms_text(late)} late{said}. Latencies measured there and "
-            f"then are the generator's own, not the relay's."
+            f"{worker} {how}{said}. Latencies measured on it then are partly the generator's own, "
+            f"not the relay's."
         ),
         cause="generator",
     )

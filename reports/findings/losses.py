@@ -1,4 +1,4 @@
-"""Edits that were not done, errors that came in bursts, connections that dropped."""
+"""Errors that came in bursts, and connections that dropped."""
 
 from __future__ import annotations
 
@@ -10,19 +10,16 @@ from reports.findings.causes import (
     Explanation,
     busy_worker,
     explain,
+    finding_of,
     movements,
     one_workers,
     window_text,
 )
-from reports.findings.finding import Evidence, Finding, Kind, Severity
+from reports.findings.finding import Evidence, Finding, Severity
 from reports.findings.signals import PhaseSpan, Second, Signals, inside, typical
 from reports.findings.stretches import Stretch, crowded, merged
 from reports.findings.wording import count_text, listed, percent_text
 
-_EDITS_A_WINDOW = 12
-_NARROWEST_S, _WIDEST_S = 3, 15
-_COLLAPSED_SHARE = 0.6
-_COLLAPSE_DEVIATIONS = 2.5
 _BURST_S = 5
 _LONG_BURST_S = 20
 _BURST_DEVIATIONS = 6.0
@@ -35,74 +32,14 @@ _SAID_TYPES = 2
 
 
 def loss_findings(signals: Signals) -> list[Finding]:
-    """Return collapses of throughput, bursts of errors and drops of connections."""
+    """Return bursts of errors and drops of connections."""
     found: list[Finding] = []
     for phase in signals.phases:
         seconds = signals.in_phase(phase)
         if len(seconds) < _BURST_S:
             continue
-        found += _collapses(signals, phase, seconds)
         found += _bursts(signals, phase, seconds)
         found += _drops(signals, phase, seconds)
-    return found
-
-
-def _collapses(signals: Signals, phase: PhaseSpan, seconds: list[Second]) -> list[Finding]:
-    """Find where far fewer edits were acknowledged than made.
-
-    Those that failed or were missed count for neither side: they are errors, or the generator's.
-    """
-    made, done = sum(s.made for s in seconds), {s.second: s.completed for s in seconds}
-    if made < 2 * _EDITS_A_WINDOW:
-        return []
-    offered = {s.second: s.made for s in seconds}
-    width_s = min(max(math.ceil(_EDITS_A_WINDOW * len(seconds) / made), _NARROWEST_S), _WIDEST_S)
-    low: list[Stretch] = []
-    grid = phase.seconds
-    for first in range(grid.start, grid.stop - width_s + 1):
-        window = range(first, first + width_s)
-        expected = sum(offered.get(t, 0) for t in window)
-        got = sum(done.get(t, 0) for t in window)
-        if (
-            expected >= _EDITS_A_WINDOW / 2
-            and got < _COLLAPSED_SHARE * expected
-            and expected - got >= _COLLAPSE_DEVIATIONS * math.sqrt(expected)
-        ):
-            # Less than the share is low as soon as about half of a window is.
-            half = width_s // 2
-            low.append(Stretch(first + half, first + width_s - half))
-    found = []
-    for stretch in merged(low, gap_s=width_s):
-        within = inside(seconds, stretch)
-        expected, got = sum(s.made for s in within), sum(s.completed for s in within)
-        if not expected:
-            continue
-        share = got / expected
-        why = explain(signals, phase, stretch)
-        severity: Severity = "critical" if share < 0.5 and stretch.length_s >= 5 else "warning"  # noqa: PLR2004
-        rate = expected / stretch.length_s
-        sentence = (
-            f"Acknowledged edits fell to {percent_text(share)} of those made "
-            f"({got / stretch.length_s:.1f} of {rate:.1f} a second) "
-            f"{window_text(signals, stretch)} {why.clause}."
-        )
-        found.append(
-            _finding(
-                signals,
-                phase,
-                stretch,
-                kind="throughput_collapse",
-                severity=severity,
-                sentence=sentence,
-                why=why,
-                evidence={
-                    "made_per_s": rate,
-                    "acknowledged_per_s": got / stretch.length_s,
-                    "share": share,
-                    "never_acknowledged": float(sum(s.unacknowledged for s in within)),
-                },
-            )
-        )
     return found
 
 
@@ -161,7 +98,7 @@ def _bursts(signals: Signals, phase: PhaseSpan, seconds: list[Second]) -> list[F
         if names:
             evidence["type"] = names[0]
         found.append(
-            _finding(
+            finding_of(
                 signals,
                 phase,
                 stretch,
@@ -203,7 +140,7 @@ def _drops(signals: Signals, phase: PhaseSpan, seconds: list[Second]) -> list[Fi
             f"{window_text(signals, stretch)} {why.clause}."
         )
         found.append(
-            _finding(
+            finding_of(
                 signals,
                 phase,
                 stretch,
@@ -249,30 +186,3 @@ def _sums(rows: list[Evidence], by: str, of: str) -> dict[str, float]:
     for row in rows:
         sums[str(row[by])] = sums.get(str(row[by]), 0.0) + float(row[of])
     return sums
-
-
-def _finding(
-    signals: Signals,
-    phase: PhaseSpan,
-    stretch: Stretch,
-    *,
-    kind: Kind,
-    severity: Severity,
-    sentence: str,
-    why: Explanation,
-    evidence: Evidence,
-) -> Finding:
-    at_fault = why.evidence.get("worker_at_fault")
-    return Finding.model_validate(
-        {
-            "kind": kind,
-            "severity": severity,
-            "phase": phase.label,
-            "started_us": signals.us(stretch.from_s),
-            "ended_us": signals.us(stretch.to_s),
-            "worker": at_fault,
-            "evidence": evidence | why.evidence,
-            "sentence": sentence,
-            "cause": why.cause,
-        }
-    )

@@ -53,6 +53,11 @@ class WorkerSecond:
     drops: int
     connections_open: int
 
+    @property
+    def late_ms(self) -> float:
+        """How late the latest of its edits and timers was."""
+        return max(self.lag_ms, self.lateness_ms)
+
 
 @dataclass(frozen=True)
 class PhaseSpan:

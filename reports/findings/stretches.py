@@ -63,3 +63,20 @@ def crowded(
             hot.update(s for s in range(first, first + width_s) if counts.get(s, 0.0) > 0)
         running += counts.get(first + width_s, 0.0) - counts.get(first, 0.0)
     return merged((Stretch(second, second + 1) for second in hot), gap_s=width_s)
+
+
+def richest(scores: dict[int, float], seconds: range) -> Stretch | None:
+    """Return the unbroken seconds whose scores have the largest sum (Kadane); None if none is > 0.
+
+    With scores that are positive where something is so and negative where it is not, these are
+    where it was so on the whole, though not in each second.
+    """
+    best, best_stretch = 0.0, None
+    running, first = 0.0, seconds.start
+    for second in seconds:
+        if running <= 0:
+            running, first = 0.0, second
+        running += scores.get(second, 0.0)
+        if running > best:
+            best, best_stretch = running, Stretch(first, second + 1)
+    return best_stretch

@@ -17,6 +17,7 @@ _BLOCK_RATIO = 1.2
 _BLOCK_SHARE = 0.8
 _RISE_MS = 8.0
 _LEAST_BLOCKS = 6
+_LEAST_LATE_MS = 30.0
 _NAMES = {"delivery_ms": "delivery", "acknowledgement_ms": "acknowledgement"}
 Blocks = dict[int, float]
 
@@ -71,7 +72,9 @@ def _compare(
     if ratio < _RATIO or own - others_ms < _RISE_MS or slower < _BLOCK_SHARE * len(pairs):
         return None
     stretch = Stretch(phase.from_s, phase.to_s)
-    busy = busy_worker(signals, stretch, only=worker)
+    busy = busy_worker(
+        signals, stretch, late_ms=max((own - others_ms) / 2, _LEAST_LATE_MS), only=worker
+    )
     cause: Cause = "generator" if busy else "network"
     why = (
         f"while {busy[1]}: the generator, not the relay"

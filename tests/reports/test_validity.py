@@ -8,18 +8,9 @@ import pytest
 
 from reports.build import summarise
 from reports.engine import open_run
+from reports.evidence import Cut, Evidence, Gap, Lateness, Lost, Shortfall, Strain
 from reports.summary import Summary
-from reports.validity import (
-    Cut,
-    Evidence,
-    Gap,
-    Lateness,
-    Lost,
-    Shortfall,
-    Strain,
-    judge_validity,
-    validity_of,
-)
+from reports.validity import judge_validity, validity_of
 from run_store.messages import LostWorker
 from run_store.store import Store
 from tests.reports.synthetic import Columns, RunWriter, SyntheticPhase, healthy_run
