@@ -197,11 +197,52 @@ def report(run_id: RunId, *, store: StoreUrl = None, results: Results = RESULTS)
         if opened is None:
             return
         summary = build_report(opened, found, into=results / found)
+    if summary.running:
+        Console(stderr=True).print(
+            f"{found} is still going on: this is what it has shipped so far.",
+            style="yellow",
+            highlight=False,
+            soft_wrap=True,
+        )
     print_verdict(
         Console(),
         summary.model_dump(mode="json"),
         report=(results / found / "report.html").resolve(),
     )
+
+
+@app.command()
+def query(
+    run_id: RunId,
+    *,
+    sql: Annotated[str | None, typer.Option("--sql", help="What to run; else a prompt.")] = None,
+    file: Annotated[
+        Path | None, typer.Option("--file", dir_okay=False, exists=True, help="A file of SQL.")
+    ] = None,
+    output: Annotated[
+        Literal["table", "csv", "json"], typer.Option("--format", help="How rows are printed.")
+    ] = "table",
+    store: StoreUrl = None,
+    results: Results = RESULTS,
+) -> None:
+    """Ask a run's samples in SQL: at a prompt, or what --sql, --file or stdin says."""
+    from flows import cli_query
+    from flows.cli_runs import find_run, opened_store
+    from reports.questions import open_questions
+
+    text = cli_query.sql_of(sql, file)
+    console = Console(stderr=True)
+    with opened_store(store, results) as opened:
+        found = find_run(opened, run_id, results=results)
+        if opened is None:
+            return
+        with open_questions(opened, found) as questions:
+            cli_query.greet(console, questions, found, at_prompt=text is None)
+            shell = cli_query.Shell(questions, output, sys.stdout)
+            if text is None:
+                cli_query.prompt(shell, run_id=found, history=cli_query.history_file())
+            else:
+                shell.run(text)
 
 
 @app.command()
