@@ -96,9 +96,10 @@ def processes_of(folder: Path) -> list[str]:
     found = []
     for process in psutil.process_iter():
         try:
-            words = [*process.cmdline(), process.cwd(), process.environ().get("HOME", "")]
+            command = process.cmdline()
+            words = [*command, process.cwd(), process.environ().get("HOME", "")]
         except (psutil.AccessDenied, psutil.NoSuchProcess, psutil.ZombieProcess):
             continue
         if process.pid != os.getpid() and any(str(folder) in word for word in words):
-            found.append(" ".join(process.cmdline()))
+            found.append(" ".join(command))
     return found
