@@ -73,9 +73,13 @@ class StoredRun:
             "state": self.state,
             "verdict": (record.verdict or None) if record else None,
             "validity": (record.validity or None) if record else None,
-            "capacity": self.summary.get("capacity"),
+            "capacity": _sentence(self.summary.get("capacity")),
             "relay_url": record.relay_url if record else None,
         }
+
+
+def _sentence(capacity: object) -> str | None:
+    return capacity.get("sentence") if isinstance(capacity, dict) else None
 
 
 @contextlib.contextmanager

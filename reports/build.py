@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from reports.capacity import saturation_of
+from reports.capacity_chart import capacity_facts
 from reports.circumstances import clock_of, errors_of, lost_workers_of, samples_of
 from reports.engine import RunDatabase, open_run
 from reports.evidence import gather
@@ -14,6 +17,7 @@ from reports.findings import find
 from reports.log import log_text
 from reports.objectives import judge_objectives
 from reports.page import render
+from reports.stress import capacity_of
 from reports.summary import AttemptSummary, Cost, Summary
 from reports.validity import judge_validity, validity_of
 from reports.verdict import verdict_of
@@ -94,6 +98,7 @@ def summarise(database: RunDatabase) -> Summary:
         errors=errors_of(database),
         clock=clock_of(database),
         cost=_cost(database),
+        capacity=_capacity(database),
         samples=samples_of(database),
         attempts=[
             AttemptSummary(
@@ -133,6 +138,14 @@ def _cost(database: RunDatabase) -> Cost:
         actual_usd=usd,
         usd_per_1000_connection_minutes=usd / minutes * 1000 if usd and minutes else None,
     )
+
+
+def _capacity(database: RunDatabase) -> dict[str, Any] | None:
+    found = capacity_of(database.facts)
+    if found is None:
+        return None
+    result, steps = found
+    return capacity_facts(result, saturation_of(steps, result))
 
 
 def _versions(database: RunDatabase) -> dict[str, str]:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from run_store.errors import NoSuchRunError
 from run_store.layout import RunLayout, phase_label
 from run_store.messages import Order, PhaseRecord, RunRecord, Status
+from run_store.steps import Step
 from run_store.store import Store
 from scenarios.model import Scenario
 
@@ -47,13 +48,17 @@ class PhaseFacts:
 
 @dataclass(frozen=True)
 class RunFacts:
-    """All that a run's JSON says. `unreadable` names JSON objects that are no valid message."""
+    """All that a run's JSON says. `unreadable` names JSON objects that are no valid message.
+
+    `steps` are those of all stress phases, in the order of phases and numbers.
+    """
 
     record: RunRecord
     scenario: Scenario | None
     phases: tuple[PhaseFacts, ...]
     statuses: tuple[Status, ...]
     unreadable: tuple[str, ...]
+    steps: tuple[Step, ...] = ()
 
     @property
     def last_attempt(self) -> int:
@@ -112,7 +117,10 @@ def read_facts(store: Store, run_id: str) -> RunFacts:
         for attempt in attempts[-1:]
         for order in _messages(store, store.keys(layout.orders(attempt)), Order, unreadable)
     ]
-    return facts_of(record, records, statuses, orders, unreadable=tuple(unreadable))
+    steps = _messages(store, store.keys(layout.steps()), Step, unreadable)
+    return facts_of(
+        record, records, statuses, orders, unreadable=tuple(unreadable), steps=tuple(steps)
+    )
 
 
 def facts_of(
@@ -122,6 +130,7 @@ def facts_of(
     orders: Sequence[Order] = (),
     *,
     unreadable: tuple[str, ...] = (),
+    steps: tuple[Step, ...] = (),
 ) -> RunFacts:
     """Return what these messages say of a run; `orders` are those of its last attempt."""
     return RunFacts(
@@ -130,6 +139,7 @@ def facts_of(
         phases=tuple(_phases(phases, orders)),
         statuses=tuple(statuses),
         unreadable=unreadable,
+        steps=tuple(sorted(steps, key=lambda step: (step.phase, step.number))),
     )
 
 

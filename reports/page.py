@@ -14,10 +14,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from reports import wording
+from reports.capacity_chart import capacity_section
 from reports.charts import ChartSet, chart_set
 from reports.engine import RunDatabase, query_answers, query_names, query_text
 from reports.findings.finding import SEVERITIES
 from reports.headline import headline_of
+from reports.stress import capacity_of
 from reports.summary import Summary
 from scenarios.durations import format_duration
 
@@ -43,6 +45,7 @@ def render(database: RunDatabase, summary: Summary) -> bytes:
             summary=summary,
             headline=headline_of(summary),
             drawn=drawn,
+            capacity=_capacity(database),
             findings=findings,
             most_findings=_MOST_FINDINGS,
             most_workers=_MOST_WORKERS,
@@ -61,6 +64,11 @@ def render(database: RunDatabase, summary: Summary) -> bytes:
         )
     )
     return body.encode()
+
+
+def _capacity(database: RunDatabase) -> Markup | None:
+    found = capacity_of(database.facts)
+    return capacity_section(*found) if found else None
 
 
 def _findings(database: RunDatabase, summary: Summary) -> list[dict[str, Any]]:
