@@ -1,0 +1,232 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from run_store.histogram import Histogram
+from run_store.steps import Step
+from scenarios.model import Scenario
+from scenarios.objectives import parse_objective
+from tasks.readings import Reading, RelayReading
+from tasks.step_verdict import Held, judge_step
+from tasks.stop_rule import missed
+from tasks.stress import Course, Halt, Level, course_of, first_level, next_level
+
+S = 1_000_000
+STRESS = {
+    "kind": "stress",
+    "duration": "10m",
+    "edits_per_minute": 60,
+    "step_connections": 10,
+    "step_hold": "10s",
+    "step_settle": "2s",
+}
+
+
+def scenario(**phase: Any) -> Scenario:
+    return Scenario.model_validate(
+        {
+            "name": "steps",
+            "connections": 20,
+            "phases": {"load": {**STRESS, **phase}},
+            "objectives": ["delivery_ms.p95 < 1s for 15s stop"],
+        }
+    )
+
+
+def step(number: int, level: Level, outcome: str = "good") -> Step:
+    return Step.model_validate(
+        {
+            "number": number,
+            "attempt": 1,
+            "order": number,
+            "phase": "00-load",
+            "connections": level.connections,
+            "edits_per_second": level.edits_per_second,
+            "started_us": 0,
+            "judged_from_us": S,
+            "ended_us": 2 * S,
+            "outcome": outcome,
+            "why": "so it was",
+        }
+    )
+
+
+def after(given: Scenario, *outcomes: str) -> Level | Halt:
+    """Return what comes after steps with these outcomes."""
+    [phase] = given.phases
+    steps: list[Step] = []
+    for outcome in outcomes:
+        level = next_level(given, phase, steps)
+        assert isinstance(level, Level)
+        steps.append(step(len(steps) + 1, level, outcome))
+    return next_level(given, phase, steps)
+
+
+LEVELS: list[tuple[str, dict[str, Any], tuple[str, ...], Level]] = [
+    ("it begins with the scenario's", {}, (), Level(20, 1.0)),
+    ("then adds", {}, ("good",), Level(30, 1.0)),
+    ("and adds", {}, ("good", "good"), Level(40, 1.0)),
+    ("or multiplies", {"step_connections": 0, "step_factor": 2}, ("good",), Level(40, 1.0)),
+    (
+        "or adds edits",
+        {"step_connections": 0, "step_edits_per_minute": 120},
+        ("good",),
+        Level(20, 3.0),
+    ),
+    ("a doubtful step is tried again", {}, ("good", "doubtful"), Level(30, 1.0)),
+    ("the last step stops at the limit", {"max_connections": 25}, ("good",), Level(25, 1.0)),
+]
+
+
+@pytest.mark.parametrize(("name", "phase", "outcomes", "wanted"), LEVELS)
+def test_the_next_level_follows_from_the_steps(
+    name: str, phase: dict[str, Any], outcomes: tuple[str, ...], wanted: Level
+) -> None:
+    """Steps go up by what the scenario says, never beyond its limit."""
+    assert after(scenario(**phase), *outcomes) == wanted, name
+
+
+HALTS: list[tuple[dict[str, Any], tuple[str, ...], str]] = [
+    ({}, ("good", "bad"), "the relay did not hold 30 connections at 1 edits/s: so it was"),
+    ({}, ("generator_saturated",), "the workers could not make 20 connections"),
+    ({}, ("doubtful", "doubtful"), "could not be judged, 2 times"),
+    ({"max_connections": 30}, ("good", "good"), "the phase's limit of 30 connections is reached"),
+]
+
+
+@pytest.mark.parametrize(("phase", "outcomes", "said"), HALTS)
+def test_a_stress_phase_says_why_it_ends(
+    phase: dict[str, Any], outcomes: tuple[str, ...], said: str
+) -> None:
+    """The relay, the workers, doubt or a limit ends it, and the reason names which."""
+    halt = after(scenario(**phase), *outcomes)
+    assert isinstance(halt, Halt)
+    assert said in halt.reason
+
+
+def test_a_step_is_held_as_long_as_its_objectives_window() -> None:
+    """A window longer than the hold lengthens it; the ramp takes the connections' time."""
+    given = scenario()
+    [phase] = given.phases
+    level = first_level(given, phase)
+    assert course_of(given, phase, level, connections=0) == Course(1.0, 2.0, 15.0)
+
+
+def reading(at_s: float, **more: Any) -> Reading:
+    return Reading(at_us=round(at_s * S), **{"connections_open": 20, **more})
+
+
+def latencies(count: int, ms: float) -> Histogram:
+    histogram = Histogram()
+    for _ in range(count):
+        histogram.add(ms)
+    return histogram
+
+
+def growing(*, ms: float, seconds: int = 20, **more: Any) -> list[Reading]:
+    """Return readings of each second, with four deliveries in each."""
+    return [
+        reading(
+            at_s,
+            offered=at_s,
+            completed=at_s,
+            delivery=latencies(4 * at_s, ms),
+            lateness=latencies(at_s, 2.0),
+            **more,
+        )
+        for at_s in range(seconds + 1)
+    ]
+
+
+STOPS: list[tuple[str, Sequence[Reading], bool]] = [
+    ("delivery_ms.p95 < 1s for 10s stop", growing(ms=2000), True),
+    ("delivery_ms.p95 < 1s for 10s stop", growing(ms=200), False),
+    ("delivery_ms.p95 < 1s for 30s stop", growing(ms=2000), False),
+    ("delivery_ms.p95 < 1s stop", growing(ms=2000, seconds=5), False),
+    ("delivery_ms.p95 < 1s stop", growing(ms=2000), True),
+    ("edits.failed == 0 stop", [reading(0), reading(1, failed=1)], True),
+    ("edits.failed == 0 stop", [reading(0), reading(1)], False),
+    ("edits.completed > 100 stop", growing(ms=200), False),
+    ("edits.error_rate < 5% stop", [reading(0), reading(20, failed=1)], False),
+    ("edits.error_rate < 5% stop", [reading(0), reading(20, failed=5, completed=10)], True),
+]
+
+
+@pytest.mark.parametrize(("text", "readings", "ends"), STOPS)
+def test_a_stop_objective_ends_the_load_when_it_is_missed(
+    text: str, readings: Sequence[Reading], ends: bool
+) -> None:
+    """It is judged when there is enough to judge by: a window, a time, a number of edits."""
+    judged = missed([parse_objective(text)], readings, now_us=readings[-1].at_us)
+    assert (judged is not None) == ends
+
+
+def relay(at_s: float, **more: Any) -> RelayReading:
+    return RelayReading(at_us=round(at_s * S), memory_mb=50.0, **more)
+
+
+OUTCOMES: list[tuple[str, list[Reading], tuple[str, ...], tuple[str, str]]] = [
+    ("all is well", growing(ms=200), (), ("good", "ok")),
+    ("too slow", growing(ms=2000), (), ("bad", "ok")),
+    ("refused", growing(ms=200, connections_open=15, refused=0), (), ("doubtful", "ok")),
+    (
+        "connections are refused",
+        [*growing(ms=200, connections_open=15)[:-1], reading(20, connections_open=15, refused=5)],
+        (),
+        ("bad", "refused"),
+    ),
+    ("a worker is lost", growing(ms=2000), ("worker-1",), ("doubtful", "ok")),
+    (
+        "started anew",
+        [
+            *growing(ms=200, relay=relay(0, uptime_s=90.0))[:-1],
+            reading(20, relay=relay(20, uptime_s=3.0)),
+        ],
+        (),
+        ("bad", "dead"),
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "readings", "lost", "wanted"), OUTCOMES)
+def test_a_step_is_judged_by_its_readings(
+    name: str, readings: list[Reading], lost: tuple[str, ...], wanted: tuple[str, str]
+) -> None:
+    """What the relay did is its own; what the workers lost says nothing about it."""
+    held = Held(
+        number=1,
+        attempt=1,
+        order=1,
+        phase="00-load",
+        level=Level(20, 1.0),
+        started_us=0,
+        judged_from_us=5 * S,
+        ended_us=20 * S,
+        readings=readings,
+        lost=lost,
+    )
+    judged = judge_step(held, [parse_objective("delivery_ms.p95 < 1s for 10s stop")])
+    assert (judged.outcome, judged.relay) == wanted, (name, judged.why)
+    assert judged.why
+
+
+def test_workers_that_are_late_bound_nothing() -> None:
+    """An objective missed while edits began late is the generator's, not the relay's."""
+    late = [
+        Reading(
+            at_us=at_s * S,
+            offered=at_s,
+            completed=at_s,
+            connections_open=20,
+            delivery=latencies(4 * at_s, 2000),
+            lateness=latencies(at_s, 400.0),
+        )
+        for at_s in range(21)
+    ]
+    held = Held(1, 1, 1, "00-load", Level(20, 1.0), 0, 5 * S, 20 * S, late)
+    judged = judge_step(held, [parse_objective("delivery_ms.p95 < 1s for 10s stop")])
+    assert judged.outcome == "generator_saturated"
+    assert "late" in judged.why
