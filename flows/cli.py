@@ -18,7 +18,7 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 
-from flows import cli_cleanup, cli_doctor, cli_estimate, cli_install
+from flows import cli_cleanup, cli_doctor, cli_estimate, cli_install, cli_watch
 from flows.cli_options import RESULTS, Json, Results, RunId, StoreUrl
 from flows.cli_print import complain, new_table, print_json, print_table
 from run_store.errors import CannotRunError, RelayLoadError, UsageError
@@ -336,6 +336,7 @@ app.command()(cli_doctor.doctor)
 app.command()(cli_estimate.estimate)
 app.command()(cli_install.install)
 app.command()(cli_cleanup.cleanup)
+app.command()(cli_watch.watch)
 
 
 def main() -> None:
