@@ -3,7 +3,7 @@
 0    passed, or the command did what it was asked to
 1    could not run
 2    bad usage or scenario
-3    the relay missed its objectives
+3    the relay missed its objectives, or a compared run is slower than its baseline
 4    the run is invalid: its figures cannot be believed
 130  interrupted
 """
@@ -18,7 +18,7 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 
-from flows import cli_cleanup, cli_doctor, cli_estimate, cli_install, cli_watch
+from flows import cli_cleanup, cli_compare, cli_doctor, cli_estimate, cli_install, cli_watch
 from flows.cli_options import RESULTS, Json, Results, RunId, StoreUrl
 from flows.cli_print import complain, new_table, print_json, print_table
 from run_store.errors import CannotRunError, RelayLoadError, UsageError
@@ -337,6 +337,7 @@ app.command()(cli_estimate.estimate)
 app.command()(cli_install.install)
 app.command()(cli_cleanup.cleanup)
 app.command()(cli_watch.watch)
+app.command()(cli_compare.compare)
 
 
 def main() -> None:

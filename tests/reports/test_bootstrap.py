@@ -1,0 +1,129 @@
+"""The statistics of a comparison, on series whose truth is known."""
+
+from __future__ import annotations
+
+import math
+from random import Random
+
+import pytest
+
+from reports.bootstrap import Ratio, block_length, cliffs_delta, ratio_of_medians
+from reports.compare import change_of
+
+PAIRS = 200
+MIN_EFFECT = 0.1
+RESAMPLES = 200
+"""Fewer than the command draws: enough for the rates that are asserted here."""
+
+
+def latencies(
+    seed: int, *, seconds: int, likeness: float, spread: float = 0.15, ms: float = 10.0
+) -> list[float]:
+    """Return log-normal latencies; their logarithms are an AR(1) with that likeness."""
+    draw = Random(seed)  # noqa: S311 - noise
+    state = draw.gauss(0, 1)
+    values = []
+    for _ in range(seconds):
+        state = likeness * state + math.sqrt(1 - likeness**2) * draw.gauss(0, 1)
+        values.append(ms * math.exp(spread * state))
+    return values
+
+
+def ratios(times: float, *, seconds: int, likeness: float) -> list[Ratio]:
+    return [
+        ratio_of_medians(
+            [latencies(2 * pair, seconds=seconds, likeness=likeness)],
+            [latencies(2 * pair + 1, seconds=seconds, likeness=likeness, ms=10 * times)],
+            resamples=RESAMPLES,
+        )
+        for pair in range(PAIRS)
+    ]
+
+
+@pytest.mark.parametrize(("seconds", "likeness"), [(45, 0.5), (120, 0.7)])
+def test_noise_is_seldom_a_regression(seconds: int, likeness: float) -> None:
+    """Of 200 pairs without any change at most one in twenty is told as slower.
+
+    Without a least effect, too, at most one interval in nine leaves out 1: taking the seconds of
+    the second case for independent, it would be one in three.
+    """
+    found = ratios(1.0, seconds=seconds, likeness=likeness)
+    slower = sum(change_of(ratio, MIN_EFFECT) == "slower" for ratio in found)
+    assert slower <= 0.05 * PAIRS
+    assert sum(ratio.is_significant for ratio in found) <= 0.11 * PAIRS
+
+
+def test_a_fifth_more_is_found() -> None:
+    """Of 200 pairs whose second is slower by 20 % at least nine in ten are told as slower."""
+    found = ratios(1.2, seconds=120, likeness=0.5)
+    slower = sum(change_of(ratio, MIN_EFFECT) == "slower" for ratio in found)
+    assert slower >= 0.9 * PAIRS
+
+
+@pytest.mark.parametrize(
+    ("ratio", "low", "high", "change"),
+    [
+        (1.2, 1.05, 1.3, "slower"),
+        (1.1, 1.01, 1.2, "slower"),  # the least effect itself counts
+        (1.2, 0.99, 1.4, "not significant"),
+        (1.05, 1.02, 1.08, "below the minimum"),
+        (0.95, 0.92, 0.98, "below the minimum"),
+        (0.8, 0.7, 0.9, "faster"),
+        (1.0, 1.0, 1.0, "not significant"),
+    ],
+)
+def test_what_counts_as_a_change(ratio: float, low: float, high: float, change: str) -> None:
+    """A change is one whose interval leaves out 1 and which is large enough."""
+    assert change_of(Ratio(ratio, low, high, (5, 5)), MIN_EFFECT) == change
+
+
+def test_the_same_values_give_the_same_interval() -> None:
+    """An interval hangs on values and seed alone; the ratio of a run to itself is 1, within it."""
+    series = [latencies(1, seconds=60, likeness=0.5)]
+    once, twice = (ratio_of_medians(series, series, seed=7, resamples=100) for _ in range(2))
+    assert once == twice
+    assert once.ratio == 1
+    assert once.low < 1 < once.high
+
+
+def test_phases_are_drawn_each_for_itself() -> None:
+    """Two levels in two phases of one length are no noise: each resample holds both alike."""
+    fast, slow = [10.0] * 40, [30.0] * 41
+    ratio = ratio_of_medians([fast, slow], [fast, slow], resamples=50)
+    assert (ratio.low, ratio.ratio, ratio.high) == (1, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("values", "length"),
+    [
+        ([1.0] * 60, 5),  # nothing varies
+        ([1.0, 2.0] * 4, 2),  # never more than a third
+        (latencies(3, seconds=1000, likeness=0.0), 10),  # n^(1/3)
+    ],
+)
+def test_the_length_of_blocks(values: list[float], length: int) -> None:
+    """Blocks are about n^(1/3) long, at least 5, and at most a third of the values."""
+    assert block_length(values) == length
+
+
+def test_blocks_are_longer_where_neighbours_are_alike() -> None:
+    """Strong likeness makes blocks at least twice as long as independence does."""
+    alone, alike = (
+        block_length(latencies(3, seconds=300, likeness=likeness)) for likeness in (0.0, 0.9)
+    )
+    assert alike >= 2 * alone
+
+
+@pytest.mark.parametrize(
+    ("baseline", "other", "delta"),
+    [
+        ([1, 2, 3], [4, 5, 6], 1.0),
+        ([4, 5, 6], [1, 2, 3], -1.0),
+        ([1, 2, 3], [1, 2, 3], 0.0),
+        ([1, 2], [2, 3], 0.75),  # three pairs of four are larger, one is equal
+        ([], [1], 0.0),
+    ],
+)
+def test_cliffs_delta(baseline: list[float], other: list[float], delta: float) -> None:
+    """Cliff's delta counts pairs: larger less smaller, of all."""
+    assert cliffs_delta(baseline, other) == delta
