@@ -132,7 +132,7 @@ def _throughput(steps: Sequence[Step], result: CapacityResult, fit: Saturation) 
         y_label="edits handed on, a second" if handed_on else "edits acknowledged, a second",
         series=(
             Series("measured", _BLUE, measured, is_line=False),
-            Series("Universal Scalability Law", _GREEN, curve),
+            Series("Universal Scalability Law", _GREEN, curve, has_dots=False),
         )
         if steps
         else (),
@@ -155,7 +155,7 @@ def _points(
 def _not_open(step: Step) -> float | None:
     if not step.connections:
         return None
-    missing = step.connections - step.figures.connections_healthy
+    missing = step.connections - step.figures.connections_open
     return 100 * max(missing, 0) / step.connections
 
 

@@ -14,12 +14,16 @@ _TICKS = 6
 
 @dataclass(frozen=True)
 class Series:
-    """Points that belong together, in one colour; `is_line` joins them in the order of x."""
+    """Points that belong together, in one colour.
+
+    `is_line` joins them in the order of x; `has_dots` draws each.
+    """
 
     label: str
     colour: str
     points: tuple[tuple[float, float], ...]
     is_line: bool = True
+    has_dots: bool = True
 
 
 @dataclass(frozen=True)
@@ -101,7 +105,7 @@ def drawn(plot: Plot) -> str:
         *(text for series in plot.series for text in _series(series, x, y)),
         "</svg>",
     ]
-    return "".join(parts) + _legend(plot)
+    return f"<figcaption>{escape(plot.title)}</figcaption>" + "".join(parts) + _legend(plot)
 
 
 def _axis(
@@ -180,7 +184,7 @@ def _series(series: Series, x: _Axis, y: _Axis) -> list[str]:
         texts.append(f'<polyline points="{path}" fill="none" stroke="{series.colour}"/>')
     texts += [
         f'<circle cx="{left:.1f}" cy="{top:.1f}" r="3.2" fill="{series.colour}"/>'
-        for left, top in placed
+        for left, top in (placed if series.has_dots else [])
     ]
     return texts
 

@@ -80,16 +80,20 @@ class Saturation:
                 "By the Universal Scalability Law throughput grows in proportion to the load as "
                 f"far as was measured, and no limit is in sight {fit}."
             )
+        if self.is_extrapolated:
+            return (
+                "By the Universal Scalability Law throughput was still growing with the load at "
+                f"the last step: no knee was measured, and where one lies is not known {fit}."
+            )
         knee = f"a knee at {self.knee:,.3g} {unit}"
         if self.limit is None:
             return (
                 f"By the Universal Scalability Law there is {knee}, and throughput tends to "
                 f"{self.limit_throughput:,.3g}/s without a peak {fit}."
             )
-        beyond = ", far beyond what was measured" if self.is_extrapolated else ""
         return (
             f"By the Universal Scalability Law there is {knee}, and throughput is highest, "
-            f"{self.limit_throughput:,.3g}/s, at {self.limit:,.3g} {unit}{beyond} {fit}."
+            f"{self.limit_throughput:,.3g}/s, at {self.limit:,.3g} {unit} {fit}."
         )
 
 
