@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import urlsplit
 
-import boto3
 from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
@@ -28,6 +27,7 @@ from botocore.exceptions import (
 )
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
+from run_store.credentials import session_with
 from run_store.errors import StoreError, UsageError
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 M = TypeVar("M", bound=BaseModel)
 _LOOK_AGAIN_AFTER_S = (0.02, 0.1, 0.3)
 _MISSING = {"404", "NoSuchKey", "NotFound"}
+_ABSENT_FOR_S = 5.0
 _DENIED = {"403", "AccessDenied", "AllAccessDisabled"}
 _WRONG_KEYS = {
     "InvalidAccessKeyId",
@@ -65,7 +66,8 @@ def write_private(path: Path, text: str) -> None:
 class StoreAddress(BaseModel):
     """Where a store is and how to get in. Secrets are masked in every repr.
 
-    Without keys, boto3's usual chain is asked (environment, profile, instance role). `model_dump`
+    Without keys, `credentials_file` is read (`run_store.credentials`), again whenever it changes;
+    without that, boto3's usual chain is asked (environment, profile, instance role). `model_dump`
     masks too; `plain` and `to_file` are the only ways by which secrets leave.
     """
 
@@ -80,6 +82,7 @@ class StoreAddress(BaseModel):
     secret_key: SecretStr | None = None
     session_token: SecretStr | None = None
     expires_at: float | None = None
+    credentials_file: Path | None = None
 
     @classmethod
     def from_url(cls, url: str) -> Self:
@@ -107,8 +110,11 @@ class StoreAddress(BaseModel):
         """Return the address with its secrets in the clear, for a file of its owner's only."""
         return {
             key: value.get_secret_value() if isinstance(value, SecretStr) else value
-            for key, value in self.model_dump().items()
+            for key, value in {**self.model_dump(), **self._as_text()}.items()
         }
+
+    def _as_text(self) -> dict[str, str]:
+        return {"credentials_file": str(self.credentials_file)} if self.credentials_file else {}
 
     def to_file(self, path: Path) -> None:
         """Write the address with its secrets to a file that only its owner can read."""
@@ -132,6 +138,7 @@ class Store:
 
     def __init__(self, address: StoreAddress, *, timeout_s: float = 10.0, tries: int = 3) -> None:
         self.address = address
+        self._absent_until: dict[str, float] = {}
         secrets = address.secrets()
         keys: dict[str, Any] = {}
         if secrets:
@@ -141,7 +148,7 @@ class Store:
                 "aws_session_token": secrets[2] or None,
             }
         try:
-            self._client: S3Client = boto3.session.Session().client(
+            self._client: S3Client = session_with(address.credentials_file).client(
                 "s3",
                 endpoint_url=address.endpoint_url,
                 region_name=address.region or (None if not address.endpoint_url else "us-east-1"),
@@ -276,9 +283,28 @@ class Store:
             )
             return answer["Body"].read()
         except ClientError as error:
-            if error.response["Error"]["Code"] in _MISSING:
+            code = error.response["Error"]["Code"]
+            if code in _MISSING or (code in _DENIED and self._is_absent(key)):
                 return None
             raise
+
+    def _is_absent(self, key: str) -> bool:
+        """Say whether a key that we may not read is none at all.
+
+        S3 answers 403 for a missing key to whoever may list some prefixes only, as a worker may.
+        A listing tells, and counts for a little while: an agent asks for its next order often.
+        """
+        now = time.monotonic()
+        if now < self._absent_until.get(key, 0.0):
+            return True
+        answer = self._client.list_objects_v2(
+            Bucket=self.address.bucket, Prefix=self.address.prefix + key, MaxKeys=1
+        )
+        there = any(one["Key"] == self.address.prefix + key for one in answer.get("Contents", []))
+        if not there:
+            known = {one: until for one, until in self._absent_until.items() if until > now}
+            self._absent_until = {**known, key: now + _ABSENT_FOR_S}
+        return not there
 
     @contextlib.contextmanager
     def _errors(self, key: str) -> Iterator[None]:

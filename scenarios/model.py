@@ -137,7 +137,19 @@ class FleetSpec(_Strict):
     image: str = Field(default="", description="ec2: AMI; else Ubuntu 24.04 of the region")
     subnets: tuple[str, ...] = Field(default=(), description="ec2: else the default VPC's")
     security_group: str = Field(default="", description="ec2: an existing one in stead of ours")
+    relay_security_group: str = Field(
+        default="", description="ec2: the relay's own, which lets the workers in for the run"
+    )
     instance_profile: str = Field(default="", description="ec2: its name; gives S3 to workers")
+    worker_role: str = Field(
+        default="", description="ARN of the role that workers' S3 credentials are made from"
+    )
+    worker_credentials: str = Field(
+        default="", description="workers' S3 keys: env, host (they have their own), profile:NAME"
+    )
+    aws_credentials_block: str = Field(
+        default="", description="AwsCredentials block of Prefect's for what is asked of AWS"
+    )
     ssh_cidr: str = Field(default="", description="ec2: who may reach port 22; else this machine")
     ssh_from_anywhere: bool = Field(default=False, description="ec2: allow a ssh_cidr of /0")
     spot: bool = True
@@ -146,6 +158,14 @@ class FleetSpec(_Strict):
     spread_lost_connections: bool = Field(
         default=False, description="give a lost worker's connections to the others"
     )
+
+    @field_validator("worker_credentials", mode="after")
+    @classmethod
+    def _a_known_source(cls, value: str) -> str:
+        kind, _, name = value.partition(":")
+        if value not in ("", "env", "host") and not (kind == "profile" and name):
+            raise ValueError("should be env, host or profile:NAME")
+        return value
 
 
 class NetworkProfile(_Strict):

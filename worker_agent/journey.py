@@ -2,6 +2,7 @@
 
 python -m worker_agent.journey check module:function
 python -m worker_agent.journey check path/to/file.py:function
+python -m worker_agent.journey files module:function
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
+import json
 import sys
 import traceback
 from collections.abc import Callable
@@ -139,9 +141,10 @@ def journey_files(scenario: Scenario) -> list[Path]:
     module is not found. What the module imports from elsewhere belongs in
     `journey_requirements`.
     """
-    if not scenario.journey:
-        return []
-    place = _place(scenario.journey)
+    return _files_of(_place(scenario.journey)) if scenario.journey else []
+
+
+def _files_of(place: _Place) -> list[Path]:
     if place.root is None:
         return [place.file]
     top, *inner = place.module.split(".")
@@ -244,11 +247,18 @@ def _checked(step: Any, where: str, arguments: int, *, awaited: bool = True) -> 
 
 
 def main(arguments: list[str]) -> int:
-    """Run `check module:function`; return an exit code, 2 if the journey cannot be run."""
-    if len(arguments) != 2 or arguments[0] != "check":  # noqa: PLR2004 - a command and its argument
-        print("usage: python -m worker_agent.journey check module:function", file=sys.stderr)  # noqa: T201
+    """Run `check` or `files`; return an exit code, 2 if the journey cannot be run.
+
+    `files` prints one JSON object: what travels to a remote worker (`files`, empty if it comes
+    with this project), and there the path of the module's `file` and the `function` in it.
+    """
+    if len(arguments) != 2 or arguments[0] not in ("check", "files"):  # noqa: PLR2004 - a command and its argument
+        print("usage: python -m worker_agent.journey check|files module:function", file=sys.stderr)  # noqa: T201
         return 2
     try:
+        if arguments[0] == "files":
+            print(_travelling(arguments[1]))  # noqa: T201 - the module's own command line
+            return 0
         journey = load_journey(arguments[1])
     except ScenarioError as error:
         print(error, file=sys.stderr)  # noqa: T201 - the module's own command line
@@ -256,6 +266,17 @@ def main(arguments: list[str]) -> int:
     found = [name for name in (*_AWAITED, "token") if getattr(journey, name) is not None]
     print(f"{journey.name}: {', '.join(['edit', *found])}")  # noqa: T201 - likewise
     return 0
+
+
+def _travelling(text: str) -> str:
+    place = _place(text)
+    files = _files_of(place)
+    inside = place.file.relative_to(place.root or place.file.parent)
+    if [*map(str, files)] == [str(place.file)]:
+        inside = Path(place.file.name)
+    return json.dumps(
+        {"files": [*map(str, files)], "file": str(inside), "function": place.function}
+    )
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from run_store.errors import CannotRunError
+from run_store.errors import CannotRunError, StoreError
 from run_store.layout import RunLayout
 from run_store.samples import SCHEMAS
 from run_store.store import Store
@@ -261,9 +261,16 @@ class Spool:
         except OSError as error:
             log.warning("%s of %s stay in %d parts: %s", kind, phase, len(run), error)
         else:
-            self._store.delete(*(self._key(phase, kind, number) for number in numbers))
+            self._delete_covered(*(self._key(phase, kind, number) for number in numbers))
         finally:
             whole.unlink(missing_ok=True)
+
+    def _delete_covered(self, *keys: str) -> None:
+        """Delete what the compacted part holds; a worker that may not leaves it to others."""
+        try:
+            self._store.delete(*keys)
+        except StoreError as error:
+            log.info("%d parts stay beside the one that holds them: %s", len(keys), error)
 
     def _recover(self) -> None:
         """Freeze what an earlier agent of this worker left behind, as it stands."""

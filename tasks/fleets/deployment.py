@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from run_store.agent_config import AgentConfig
+from run_store.credentials import StoreCredentials
+from run_store.store import write_private
 from tasks.fleets.remote import Remote, RemoteCommandError
 from tasks.fleets.wheelhouse import Payload
 
@@ -20,6 +22,7 @@ LOOK_WITHIN_S = 30.0
 INSTALL_WITHIN_S = 600.0
 COPY_WITHIN_S = 300.0
 START_WITHIN_S = 30.0
+CREDENTIALS = "credentials.json"
 GRACE_S = 75.0
 """How long an agent may take to end: it gives itself 60 s to ship what it has."""
 REMOVE_WITHIN_S = 120.0
@@ -64,6 +67,13 @@ async def install(
     mode = "offline" if payload.wheels else "online"
     if not {"environment=yes", "application=yes"} <= set(looked.splitlines()):
         await _bring(remote, payload, mode, with_wheels="environment=yes" not in looked)
+    if payload.journey:
+        await remote.put(
+            {payload.journey.file: f"{folder.strip()}/journey.tar"}, within_s=COPY_WITHIN_S
+        )
+        await script(
+            remote, "unpack", folder.strip(), within_s=LOOK_WITHIN_S, doing="unpack the journey"
+        )
     found = await script(
         remote,
         "chromium",
@@ -136,6 +146,19 @@ async def start(
         within_s=START_WITHIN_S,
         doing="start the agent",
     )
+
+
+async def give_credentials(remote: Remote, folder: str, credentials: StoreCredentials) -> str:
+    """Put what lets an agent into the store beside it, whole and for its user only.
+
+    Return the file's path on the host; a running agent reads it again. Raises RemoteCommandError.
+    """
+    target = f"{folder}/{CREDENTIALS}"
+    with tempfile.TemporaryDirectory() as own:
+        file = Path(own) / CREDENTIALS
+        write_private(file, credentials.plain_json())
+        await remote.put({file: target}, within_s=COPY_WITHIN_S)
+    return target
 
 
 async def is_running(remote: Remote, folder: str) -> bool | None:

@@ -6,14 +6,19 @@ import asyncio
 import logging
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from run_store.agent_config import AgentConfig
 from run_store.errors import FleetError, RelayLoadError
 from tasks.cost import check_budget, estimate
 from tasks.fleets.base import Worker
 from tasks.fleets.ec2_bill import machines_gone, machines_noted
-from tasks.fleets.ec2_launch import Keys, Order, addresses, make_keys, rent
+from tasks.fleets.ec2_keys import Keys, make_keys
+from tasks.fleets.ec2_launch import rent
 from tasks.fleets.ec2_ledger import Ledger
+from tasks.fleets.ec2_machines import addresses
+from tasks.fleets.ec2_network import relay_from_within, relay_port
+from tasks.fleets.ec2_order import Order
 from tasks.fleets.ec2_prices import current_prices
 from tasks.fleets.ec2_resources import Resource, ec2_client, find_resources, remove_resources
 from tasks.fleets.remote import Access, Host, Remote, connect
@@ -21,8 +26,13 @@ from tasks.fleets.ssh import SshFleet
 from tasks.observation import current_observer
 from tasks.run_context import RunContext
 
+if TYPE_CHECKING:
+    from mypy_boto3_ec2 import EC2Client
+
 log = logging.getLogger(__name__)
 
+METADATA = "http://169.254.169.254"
+"""Where a machine is told that it will be taken away."""
 AROUND_S = 30 * 60.0
 """How much longer than its phases a machine may live: set-up, settling, teardown."""
 RUNNING_WITHIN_S = 180.0
@@ -37,9 +47,13 @@ EMPTY_LOOKS = 2
 class Ec2Fleet(SshFleet):
     """Spot machines, and on-demand ones for what spot cannot give."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._relay_url: str | None = None
+
     async def acquire(self, context: RunContext) -> list[Worker]:
         """Rent the scenario's workers; FleetError if none come, and then nothing is left."""
-        self._check_store(context)
+        await self._check_way_to_store(context)
         await asyncio.to_thread(_check_budget, context)
         try:
             found = await asyncio.to_thread(self._rent, context)
@@ -70,14 +84,26 @@ class Ec2Fleet(SshFleet):
     async def agent_config(self, context: RunContext, worker: Worker) -> AgentConfig:
         """Return what the agent is told: it may power its machine off, and has a time limit."""
         config = await super().agent_config(context, worker)
-        lives_s = context.scenario.duration_s + AROUND_S
-        return config.model_copy(update={"power_off": True, "lives_at_most_s": lives_s})
+        if self._relay_url is None:
+            fleet = context.scenario.fleet
+            self._relay_url = await asyncio.to_thread(
+                relay_from_within, _client(context), context.relay_url, fleet
+            )
+        return config.model_copy(
+            update={
+                "power_off": True,
+                "lives_at_most_s": context.scenario.duration_s + AROUND_S,
+                "relay_url": self._relay_url,
+                "metadata_url": METADATA,
+            }
+        )
 
     async def release(self, context: RunContext) -> list[str]:
         """Stop the agents, bring their samples home, and remove all that the run has in EC2."""
+        await self._stop_looking()
         for name in list(self._remotes):
             await self._forget(name)
-        client = await asyncio.to_thread(ec2_client, context.scenario.fleet.region)
+        client = await asyncio.to_thread(_client, context)
         await asyncio.to_thread(machines_noted, context)
         await self._stop_agents(context)
         deadline, empty = time.monotonic() + GONE_WITHIN_S, 0
@@ -109,13 +135,14 @@ class Ec2Fleet(SshFleet):
             await asyncio.sleep(LOOK_EVERY_S)
 
     def _rent(self, context: RunContext) -> dict[str, str]:
-        client = ec2_client(context.scenario.fleet.region)
+        client = _client(context)
         order = Order(
             run_id=context.run_id,
             attempt=context.attempt,
             workers=len(context.workers),
             expires_at=time.time() + context.scenario.duration_s + AROUND_S,
             fleet=context.scenario.fleet,
+            relay_port=relay_port(context.relay_url),
         )
         keys: Keys = make_keys(_keys_folder(context))
         instances = rent(client, order, keys, self._ledger(context))
@@ -127,7 +154,7 @@ class Ec2Fleet(SshFleet):
 
     def _present(self, context: RunContext) -> tuple[list[Resource], list[Resource]]:
         """Return what carries the run's tags, and what its records name (it may be gone)."""
-        client = ec2_client(context.scenario.fleet.region)
+        client = _client(context)
         found = find_resources(client, context.run_id)
         try:
             recorded = self._ledger(context).resources()
@@ -141,7 +168,7 @@ class Ec2Fleet(SshFleet):
         """Stop the agents in order while their machines are there; silent machines just go."""
         if not (_keys_folder(context) / "user_key").exists():
             return  # released by another machine, which cannot log in
-        client = await asyncio.to_thread(ec2_client, context.scenario.fleet.region)
+        client = await asyncio.to_thread(_client, context)
         found = await asyncio.to_thread(find_resources, client, context.run_id)
         ids = [one.id for one in found if one.kind == "instance"]
         if not ids:
@@ -158,19 +185,17 @@ class Ec2Fleet(SshFleet):
     def _touched(self, context: RunContext, name: str) -> bool:  # noqa: ARG002 - the base's
         return True
 
-    def _check_store(self, context: RunContext) -> None:
-        if context.address.endpoint_url is None and not context.scenario.fleet.instance_profile:
-            raise FleetError(
-                "The workers have no way to the bucket: they are never given your own keys.",
-                hint="Name an instance profile that may use it: fleet.instance_profile.",
-            )
-
 
 def _check_budget(context: RunContext) -> None:
     """Raise FleetError if the run would cost more than its scenario allows; nothing is rented."""
     scenario = context.scenario
     prices = current_prices(scenario.fleet)
     check_budget(scenario, estimate(scenario, fleet="ec2", prices=prices))
+
+
+def _client(context: RunContext) -> EC2Client:
+    fleet = context.scenario.fleet
+    return ec2_client(fleet.region, fleet.aws_credentials_block)
 
 
 def _keys_folder(context: RunContext) -> Path:

@@ -71,7 +71,8 @@ def machines_noted(context: RunContext) -> None:
     """Write down a run's machines before they go; what hinders that hinders no release."""
     fleet = context.scenario.fleet
     try:
-        note_machines(ec2_client(fleet.region), context.store(), context.run_id, fleet)
+        client = ec2_client(fleet.region, fleet.aws_credentials_block)
+        note_machines(client, context.store(), context.run_id, fleet)
     except RelayLoadError as error:
         log.warning("what the run's machines cost will not be known: %s", error)
 

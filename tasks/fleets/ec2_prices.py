@@ -49,7 +49,8 @@ def current_prices(fleet: FleetSpec) -> Prices:
     if fleet.spot:
         try:
             spot = spot_usd_per_hour(
-                ec2_client(fleet.region, options=QUICKLY), fleet.instance_types
+                ec2_client(fleet.region, fleet.aws_credentials_block, options=QUICKLY),
+                fleet.instance_types,
             )
         except FleetError as error:
             log.warning("%s The project's own table is used.", error)

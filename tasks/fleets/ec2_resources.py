@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
 from run_store.errors import FleetError
+from tasks.fleets.aws_account import session_of
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client
@@ -21,10 +21,20 @@ log = logging.getLogger(__name__)
 
 RUN, ATTEMPT = "relay-load:run", "relay-load:attempt"
 EXPIRES_AT, OWNER = "relay-load:expires-at", "relay-load:owner"
+RULE = "security group rule"
+"""Its id is the group's and its own, with a slash between."""
 _PRESENT = ["pending", "running", "stopping", "stopped"]
 _GONE = (".NotFound", "NotFoundException", ".Unknown", "DoesNotExist")
 _LATER = {"DependencyViolation", "RequestLimitExceeded", "Throttling", "InternalError"}
 _DENIED = {"UnauthorizedOperation", "AccessDenied", "AccessDeniedException"}
+_WRONG_LOGIN = {
+    "AuthFailure",
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "InvalidClientTokenId",
+    "RequestExpired",
+    "UnrecognizedClientException",
+}
 OPTIONS = Config(
     connect_timeout=10, read_timeout=30, retries={"total_max_attempts": 8, "mode": "standard"}
 )
@@ -43,15 +53,20 @@ class Resource:
         return f"{self.kind} {self.id}"
 
 
-def ec2_client(region: str, *, options: Config = OPTIONS) -> EC2Client:
-    """Return a client of EC2 in a region, with credentials from the usual chain."""
+def ec2_client(region: str, block: str = "", *, options: Config = OPTIONS) -> EC2Client:
+    """Return a client of EC2 in a region, by an AwsCredentials block or the usual chain."""
     with explained("connect to EC2"):
-        return boto3.session.Session().client("ec2", region_name=region, config=options)
+        return session_of(block).client("ec2", region_name=region, config=options)
 
 
 @contextlib.contextmanager
-def explained(doing: str) -> Iterator[None]:
-    """Turn what AWS answers into a FleetError that says which permission or quota is missing."""
+def explained(
+    doing: str, *, service: str = "ec2", hints: Mapping[str, str] | None = None
+) -> Iterator[None]:
+    """Turn what AWS answers into a FleetError that says which permission or quota is missing.
+
+    `hints` maps error codes to what the user can do about them.
+    """
     try:
         yield
     except NoCredentialsError:
@@ -61,9 +76,13 @@ def explained(doing: str) -> Iterator[None]:
         ) from None
     except ClientError as error:
         code, said = error.response["Error"]["Code"], error.response["Error"].get("Message", "")
-        call = f"ec2:{error.operation_name}"
-        if code in _DENIED:
+        call = f"{service}:{error.operation_name}"
+        if hints and code in hints:
+            hint = hints[code]
+        elif code in _DENIED:
             hint = f"Allow {call} to this user or role; docs/aws.md has the whole policy."
+        elif code in _WRONG_LOGIN:
+            hint = "The credentials are wrong or have ended: log in again, or name another profile."
         elif "LimitExceeded" in code or "VcpuLimit" in code:
             hint = "Ask for a higher vCPU quota in Service Quotas, or take fewer workers."
         else:
@@ -99,6 +118,13 @@ def find_resources(client: EC2Client, run_id: str | None = None) -> list[Resourc
                 found.append(_resource("launch template", template["LaunchTemplateId"], tags))
         pairs = client.describe_key_pairs(Filters=filters)["KeyPairs"]
         found += [_resource("key pair", pair["KeyName"], pair.get("Tags", [])) for pair in pairs]
+        # Rules go first: while another's group names one of ours, ours cannot be removed.
+        for rules in client.get_paginator("describe_security_group_rules").paginate(
+            Filters=filters
+        ):
+            for rule in rules["SecurityGroupRules"]:
+                identity = f"{rule['GroupId']}/{rule['SecurityGroupRuleId']}"
+                found.append(_resource(RULE, identity, rule.get("Tags", [])))
         for groups in client.get_paginator("describe_security_groups").paginate(Filters=filters):
             for group in groups["SecurityGroups"]:
                 tags = group.get("Tags", [])
@@ -135,6 +161,9 @@ def _remove(client: EC2Client, resource: Resource) -> None:
             client.delete_launch_template(LaunchTemplateId=resource.id)
         case "key pair":
             client.delete_key_pair(KeyName=resource.id)
+        case kind if kind == RULE:
+            group, _, rule = resource.id.partition("/")
+            client.revoke_security_group_ingress(GroupId=group, SecurityGroupRuleIds=[rule])
         case "security group":
             client.delete_security_group(GroupId=resource.id)
         case kind:

@@ -246,6 +246,14 @@ folder() {
     printf '%s\n' "$made"
 }
 
+# unpack FOLDER : unpack the user's journey that was copied there.
+unpack() {
+    rm -rf "$1/journey"
+    mkdir -p "$1/journey"
+    tar -C "$1/journey" -xf "$1/journey.tar"
+    rm -f "$1/journey.tar"
+}
+
 # incoming NAME : make an empty folder for a copy, and print it.
 incoming() {
     made=$prefix/incoming/$1

@@ -15,6 +15,7 @@ from tasks.fleets.deployment import Place
 from tasks.fleets.remote import Access, Host, Remote, connect
 from tasks.fleets.spools import ship_fetched
 from tasks.fleets.wheelhouse import Payload, make_payload
+from tasks.fleets.worker_access import WorkerAccess, access_of, without_keys
 from tasks.observation import current_observer
 from tasks.run_context import RunContext
 
@@ -33,14 +34,19 @@ class SshFleet:
         self._remotes: dict[str, Remote] = {}
         self._places: dict[str, Place] = {}
         self._looked: dict[str, tuple[float, bool]] = {}
+        self._looking: dict[str, asyncio.Task[None]] = {}
+        self._logins: WorkerAccess | None = None
 
     async def acquire(self, context: RunContext) -> list[Worker]:
         """Give the scenario's hosts as workers; nothing is rented.
 
-        Raises FleetError if there are too few, UsageError if one cannot be read.
+        Raises FleetError if there are too few or they have no way to the store, UsageError if
+        one cannot be read.
         """
         self.access(context)  # a missing key file is said before anything is done
-        return [Worker(name=name, where=str(host)) for name, host in self.hosts(context).items()]
+        hosts = self.hosts(context)
+        await self._check_way_to_store(context)
+        return [Worker(name=name, where=str(host)) for name, host in hosts.items()]
 
     def hosts(self, context: RunContext) -> dict[str, Host]:
         """Return each worker's host."""
@@ -83,18 +89,16 @@ class SshFleet:
         at, alive = self._looked.get(worker.name, (0.0, True))
         if time.monotonic() - at < LOOK_EVERY_S or worker.name not in self._places:
             return alive
-        self._looked[worker.name] = (time.monotonic(), alive)
-        remote = self._remotes.get(worker.name)
-        if remote is None or not remote.is_open:
-            return alive
-        await self.keep_supplied(context, worker)
-        running = await deployment.is_running(remote, self._places[worker.name].folder)
-        alive = running is not False
-        self._looked[worker.name] = (time.monotonic(), alive)
+        # Beside the roll call: a host that answers slowly must not keep it from the others.
+        if worker.name not in self._looking:
+            look = asyncio.create_task(self._look(context, worker))
+            self._looking[worker.name] = look
+            look.add_done_callback(lambda _: self._looking.pop(worker.name, None))
         return alive
 
     async def release(self, context: RunContext) -> list[str]:
         """End the run's agents on every host, bring their samples home, and tidy up there."""
+        await self._stop_looking()
         for name in list(self._remotes):
             await self._forget(name)
         hosts = self.hosts(context)
@@ -104,19 +108,55 @@ class SshFleet:
         return [reason for reason in left if reason]
 
     async def agent_config(self, context: RunContext, worker: Worker) -> AgentConfig:
-        """Return what the agent is told; spool and Chromium are the host's."""
+        """Return what the agent is told; spool and Chromium are the host's, and no key is in it."""
         return AgentConfig(
             run_id=context.run_id,
             attempt=context.attempt,
             worker=worker.name,
-            store=context.address,
+            store=without_keys(context.address),
             relay_url=context.relay_url,
             scenario=context.scenario.model_dump(mode="json", by_alias=True),
             spool=Path("spool"),
         )
 
     async def keep_supplied(self, context: RunContext, worker: Worker) -> None:
-        """Renew what a running agent needs from us; hosts of the user's own need nothing."""
+        """Renew a running agent's credentials when half of their time is over.
+
+        Raises FleetError; the old ones then serve until the next try.
+        """
+        logins, name = self._logins_of(context), worker.name
+        credentials = await logins.next_for(name)
+        if credentials is None:
+            return
+        remote = self._remotes.get(name)
+        if remote is None or not remote.is_open:
+            host = Host.from_text(worker.where)
+            remote = self._remotes[name] = await connect(host, self.access(context))
+        await deployment.give_credentials(remote, self._places[name].folder, credentials)
+        logins.handed_over(name)
+        log.info("%s has new credentials for the store", name)
+
+    async def _look(self, context: RunContext, worker: Worker) -> None:
+        """See to a running agent: its credentials, and whether it still runs."""
+        name = worker.name
+        try:
+            await self.keep_supplied(context, worker)
+        except FleetError as error:
+            log.warning("%s keeps its credentials for the store: %s", name, error)
+        remote, place = self._remotes.get(name), self._places.get(name)
+        running: bool | None = None
+        if remote is not None and remote.is_open and place is not None:
+            running = await deployment.is_running(remote, place.folder)
+        self._looked[name] = (time.monotonic(), running is not False)
+
+    async def _check_way_to_store(self, context: RunContext) -> None:
+        """Find out whether workers can be let into the store, before anything is touched."""
+        await self._logins_of(context).next_for("")
+
+    def _logins_of(self, context: RunContext) -> WorkerAccess:
+        if self._logins is None:
+            self._logins = access_of(context)
+        return self._logins
 
     async def _deploy(self, context: RunContext, worker: Worker, host: Host) -> None:
         payload = await self._shared_payload(context)
@@ -131,6 +171,16 @@ class SshFleet:
             worker=worker.name,
         )
         config = await self.agent_config(context, worker)
+        if payload.journey:
+            config.scenario["journey"] = payload.journey.journey
+        logins = self._logins_of(context)
+        logins.forget(worker.name)
+        credentials = await logins.next_for(worker.name)
+        if credentials is not None:
+            file = await deployment.give_credentials(remote, place.folder, credentials)
+            store = config.store.model_copy(update={"credentials_file": Path(file)})
+            config = config.model_copy(update={"store": store})
+            logins.handed_over(worker.name)
         await deployment.start(remote, place, config)
         self._places[worker.name] = place
 
@@ -140,13 +190,11 @@ class SshFleet:
     async def _shared_payload(self, context: RunContext) -> Payload:
         """Return what is copied to each host; it is built once."""
         if self._payload is None:
-            fleet = context.scenario.fleet
             self._payload = asyncio.create_task(
                 asyncio.to_thread(
                     make_payload,
                     context.folder / f"attempt-{context.attempt}" / "wheel",
-                    wheelhouse=fleet.wheelhouse,
-                    extra_requirements=context.scenario.journey_requirements,
+                    context.scenario,
                 )
             )
         return await asyncio.shield(self._payload)
@@ -192,6 +240,12 @@ class SshFleet:
         problem = await ship_fetched(home, config)
         if problem:
             current_observer().warn(f"samples of {worker} stay in {home}: {problem}")
+
+    async def _stop_looking(self) -> None:
+        looks = list(self._looking.values())
+        for look in looks:
+            look.cancel()
+        await asyncio.gather(*looks, return_exceptions=True)
 
     async def _forget(self, name: str) -> None:
         remote = self._remotes.pop(name, None)

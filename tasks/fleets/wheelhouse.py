@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from run_store.errors import FleetError
+from scenarios.model import Scenario
+from tasks.fleets.journey_archive import JourneyArchive, pack_journey
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
 REQUIREMENTS = PROJECT / "requirements" / "worker.txt"
@@ -27,6 +29,7 @@ class Payload:
     requirements: Path
     extra_requirements: tuple[str, ...]
     wheels: tuple[Path, ...]
+    journey: JourneyArchive | None = None
 
     @property
     def environment(self) -> str:
@@ -41,13 +44,14 @@ class Payload:
         return hashlib.sha256(self.wheel.read_bytes()).hexdigest()[:_HASH_LENGTH]
 
 
-def make_payload(
-    folder: Path, *, wheelhouse: str = "", extra_requirements: tuple[str, ...] = ()
-) -> Payload:
-    """Build our wheel into `folder`, and gather what goes with it.
+def make_payload(folder: Path, scenario: Scenario) -> Payload:
+    """Build our wheel into `folder`, and gather what goes with it, the scenario's journey too.
 
-    `wheelhouse` names a folder of wheels for hosts without internet. Raises FleetError.
+    The fleet's `wheelhouse` names a folder of wheels for hosts without internet. Raises
+    FleetError, and ScenarioError if the journey is not found.
     """
+    wheelhouse = scenario.fleet.wheelhouse
+    journey = pack_journey(scenario, folder)
     wheels: tuple[Path, ...] = ()
     if wheelhouse:
         wheels = tuple(sorted(Path(wheelhouse).expanduser().glob("*.whl")))
@@ -62,8 +66,9 @@ def make_payload(
     return Payload(
         wheel=build_wheel(folder),
         requirements=REQUIREMENTS,
-        extra_requirements=extra_requirements,
+        extra_requirements=scenario.journey_requirements,
         wheels=wheels,
+        journey=journey,
     )
 
 

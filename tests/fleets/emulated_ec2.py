@@ -6,8 +6,10 @@ import base64
 import contextlib
 import http.client
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+import os
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,26 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
+from run_store.credentials import session_with
 from tests.fleets.ssh_hosts import SshHost, ssh_host
 
 REGION = "eu-north-1"
+Answer = Callable[[str], tuple["_Status", dict[str, Any]] | None]
+"""Takes an operation's name; returns what is answered in the emulator's stead, or None."""
+
+
+@dataclass(frozen=True)
+class _Status:
+    """All that botocore asks of an answer that it did not receive."""
+
+    status_code: int
+
+
+def _error(code: str, message: str) -> tuple[_Status, dict[str, Any]]:
+    return _Status(400), {
+        "Error": {"Code": code, "Message": message},
+        "ResponseMetadata": {"HTTPStatusCode": 400},
+    }
 
 
 @dataclass(frozen=True)
@@ -28,6 +47,18 @@ class Account:
     image: str
     calls: set[str]
     client: Any
+    vpc: str = ""
+    answers: list[Answer] = field(default_factory=list)
+    limits: list[int] = field(default_factory=list)
+
+    def refuse(self, operation: str, code: str, message: str = "as the test wants") -> None:
+        """Have every call of an operation answered with an error."""
+        self.answers.append(lambda name: _error(code, message) if name == operation else None)
+
+    def answer(self, operation: str, parsed: dict[str, Any], *, times: int = 1) -> None:
+        """Have the next calls of an operation answered with this, unasked."""
+        left = [(_Status(200), parsed)] * times
+        self.answers.append(lambda name: left.pop() if name == operation and left else None)
 
     def left(self) -> list[str]:
         """Name all that costs money or stays: machines, templates, keys and groups."""
@@ -49,6 +80,50 @@ class Account:
         ]
         return [*instances, *templates, *pairs, *groups]
 
+    def fewer(self, count: int) -> None:
+        """Have the next fleet give no more machines than that, and later ones none."""
+        self.limits.append(count)
+
+    @contextlib.contextmanager
+    def hypervisor(self, folder: Path, *, environment: Path | None = None) -> Iterator[list[Path]]:
+        """Boot a host for each machine that runs, and end it when the machine is gone.
+
+        Yields the folders of the hosts that were booted; `environment` is installed on each.
+        """
+        booted: dict[str, contextlib.ExitStack] = {}
+        folders: list[Path] = []
+        ending = threading.Event()
+
+        def look() -> None:
+            while not ending.wait(0.2):
+                running = self._running()
+                for name, address in running.items():
+                    if name not in booted:
+                        booted[name] = contextlib.ExitStack()
+                        host = self.boot(folder / name, address, environment=environment)
+                        booted[name].enter_context(host)
+                        folders.append(folder / name)
+                for name in booted.keys() - running.keys():
+                    booted[name].close()
+
+        thread = threading.Thread(target=look, daemon=True)
+        thread.start()
+        try:
+            yield folders
+        finally:
+            ending.set()
+            thread.join()
+            for host in booted.values():
+                host.close()
+
+    def _running(self) -> dict[str, str]:
+        return {
+            one["InstanceId"]: one["PrivateIpAddress"]
+            for reservation in self.client.describe_instances()["Reservations"]
+            for one in reservation["Instances"]
+            if one["State"]["Name"] == "running"
+        }
+
     def user_data(self) -> dict[str, Any]:
         """What the launch template gives a machine when it boots."""
         template = self.client.describe_launch_templates()["LaunchTemplates"][0]
@@ -62,7 +137,9 @@ class Account:
         return parsed
 
     @contextlib.contextmanager
-    def boot(self, folder: Path, address: str) -> Iterator[SshHost]:
+    def boot(
+        self, folder: Path, address: str, *, environment: Path | None = None
+    ) -> Iterator[SshHost]:
         """Stand in for the hypervisor: a host at an address, as the user data makes it."""
         folder.mkdir(parents=True)
         data = self.user_data()
@@ -71,7 +148,12 @@ class Account:
         key.write_text(data["ssh_keys"]["ed25519_private"], encoding="utf-8")
         key.with_suffix(".pub").write_text(data["ssh_keys"]["ed25519_public"], encoding="utf-8")
         with ssh_host(
-            folder, address, user_key=data["ssh_authorized_keys"][0], port=22, host_key=key
+            folder,
+            address,
+            user_key=data["ssh_authorized_keys"][0],
+            port=22,
+            host_key=key,
+            prepared=environment,
         ) as host:
             yield host
 
@@ -95,24 +177,51 @@ def emulated_account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Account]:
         reset.request("POST", "/moto-api/reset")
         assert reset.getresponse().read()
         reset.close()
-        ec2 = boto3.session.Session().client("ec2", region_name=REGION)
+        ec2 = session_with(None).client("ec2", region_name=REGION)
         vpc = ec2.create_vpc(CidrBlock="127.0.0.0/16")["Vpc"]["VpcId"]
-        subnet = ec2.create_subnet(VpcId=vpc, CidrBlock="127.0.1.0/24")["Subnet"]["SubnetId"]
+        # Of its own for each process of the tests: its machines all listen on port 22.
+        network = f"127.0.{100 + int(os.environ.get('PYTEST_XDIST_WORKER', 'gw0')[2:])}.0/24"
+        subnet = ec2.create_subnet(VpcId=vpc, CidrBlock=network)["Subnet"]["SubnetId"]
         image = ec2.describe_images(Owners=["amazon"])["Images"][0]["ImageId"]
         calls: set[str] = set()
+        answers: list[Answer] = []
+        limits: list[int] = []
 
-        def record(model: Any, **_: Any) -> None:
+        def record(model: Any, **_: Any) -> Any:
             service = model.service_model.service_id.lower().replace(" ", "")
             calls.add(f"{service}:{model.name}")
+            given = (answer(model.name) for answer in answers)
+            return next((answer for answer in given if answer is not None), None)
+
+        def limit(params: Any, **_: Any) -> None:
+            if limits:
+                params["TargetCapacitySpecification"]["TotalTargetCapacity"] = limits.pop()
+                through = [True]  # this call itself; then nothing
+
+                def nothing(name: str) -> tuple[_Status, dict[str, Any]] | None:
+                    if name != "CreateFleet" or (through and through.pop()):
+                        return None
+                    return _Status(200), {}
+
+                answers.append(nothing)
 
         real = boto3.session.Session
 
         def watched(*words: Any, **named: Any) -> Any:
             session = real(*words, **named)
             session.events.register("before-call", record)
+            session.events.register("provide-client-params.ec2.CreateFleet", limit)
             return session
 
         monkeypatch.setattr(boto3.session, "Session", watched)
-        yield Account(subnet=subnet, image=image, calls=calls, client=ec2)
+        yield Account(
+            subnet=subnet,
+            image=image,
+            calls=calls,
+            client=ec2,
+            vpc=vpc,
+            answers=answers,
+            limits=limits,
+        )
     finally:
         server.stop()

@@ -69,15 +69,24 @@ def ssh_host(
     port: int = 0,
     host_key: Path | None = None,
     environment: str = "",
+    prefix: Path | None = None,
+    prepared: Path | None = None,
 ) -> Iterator[SshHost]:
-    """Run an SSH server that lets the owner of `user_key` in, and end it afterwards."""
+    """Run an SSH server that lets the owner of `user_key` in, and end it afterwards.
+
+    `environment` are words of sshd's SetEnv. `prepared` is an installed environment, which the
+    host then has as if an earlier run had left it there.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     if host_key is None:
         host_key = folder / "host_key"
         make_key(host_key)
     public = host_key.with_suffix(".pub").read_text(encoding="utf-8").strip()
     (folder / "authorized_keys").write_text(user_key + "\n", encoding="utf-8")
-    prefix = folder / "prefix"
+    prefix = prefix or folder / "prefix"
+    if prepared is not None:
+        (prefix / "env").mkdir(parents=True)
+        (prefix / "env" / prepared.name).symlink_to(prepared)
     port = port or free_port(address)
     config = folder / "sshd_config"
     config.write_text(

@@ -1,42 +1,28 @@
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from run_store.errors import FleetError, UsageError
-from run_store.messages import Lease, Status
-from run_store.store import Store, StoreAddress
+from run_store.store import StoreAddress
 from scenarios.loading import load_scenario
 from scenarios.model import FleetSpec
-from tasks.deploy import start_agents
 from tasks.fleets.ec2 import Ec2Fleet
-from tasks.fleets.ec2_launch import ssh_cidr
-from tasks.local_services import local_store
+from tasks.fleets.ec2_network import relay_from_within, ssh_cidr
 from tasks.run_context import RunContext
-from tests.fleets.emulated_ec2 import Account, emulated_account
-from tests.fleets.ssh_hosts import needs_sshd
-from tests.relay_process import start_relay
-
-
-@pytest.fixture
-def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Account]:
-    with emulated_account(monkeypatch) as empty:
-        yield empty
-
-
-@pytest.fixture
-def address(tmp_path: Path) -> Iterator[StoreAddress]:
-    with local_store(tmp_path / "results") as store:
-        yield store
+from tests.fleets.emulated_ec2 import Account
 
 
 def context_of(
-    folder: Path, account: Account, address: StoreAddress, relay: str = "ws://127.0.0.1:9/"
+    folder: Path,
+    account: Account,
+    address: StoreAddress,
+    relay: str = "ws://127.0.0.1:9/",
+    run_id: str = "ec2-run",
+    **fleet: object,
 ) -> RunContext:
     scenario = load_scenario(
         "baseline",
@@ -50,25 +36,26 @@ def context_of(
             "fleet.subnets": [account.subnet],
             "fleet.image": account.image,
             "fleet.ssh_cidr": "203.0.113.7/32",
+            "fleet": fleet,
         },
     )
     return RunContext(
-        run_id="ec2-run",
+        run_id=run_id,
         attempt=1,
         scenario=scenario,
         relay_url=relay,
         has_metrics=True,
         address=address,
-        folder=folder / "results" / "ec2-run",
+        folder=folder / "results" / run_id,
         fleet="ec2",
     )
 
 
 async def test_what_is_rented_is_private_tagged_and_given_back(
-    tmp_path: Path, account: Account, address: StoreAddress
+    tmp_path: Path, account: Account, store_address: StoreAddress
 ) -> None:
     """Everything bears the run's tags, is closed to others, and is gone after the release."""
-    context = context_of(tmp_path, account, address)
+    context = context_of(tmp_path, account, store_address)
     workers = await Ec2Fleet().acquire(context)
     try:
         assert [worker.name for worker in workers] == ["worker-1", "worker-2"]
@@ -99,10 +86,10 @@ async def test_what_is_rented_is_private_tagged_and_given_back(
 
 
 async def test_failed_rental_leaves_nothing(
-    tmp_path: Path, account: Account, address: StoreAddress
+    tmp_path: Path, account: Account, store_address: StoreAddress
 ) -> None:
     """A rental that fails half-way gives back what it had made, and says why."""
-    context = context_of(tmp_path, account, address)
+    context = context_of(tmp_path, account, store_address)
     # Somebody else's template of that name stands in the way, after key pair and group are made.
     others = account.client.create_launch_template(
         LaunchTemplateName="relay-load-ec2-run-1", LaunchTemplateData={"ImageId": account.image}
@@ -115,16 +102,18 @@ async def test_failed_rental_leaves_nothing(
 async def test_own_keys_are_never_given_to_workers(tmp_path: Path, account: Account) -> None:
     """Without a way of their own to the bucket nothing is rented for the workers."""
     context = context_of(tmp_path, account, StoreAddress(bucket="some-bucket"))
-    with pytest.raises(FleetError, match="never given your own keys"):
+    account.answer("GetCallerIdentity", {"Arn": "arn:aws:sts::1:assumed-role/an-admin/me"})
+    with pytest.raises(FleetError, match="only an IAM user may make credentials"):
         await Ec2Fleet().acquire(context)
     assert account.left() == []
+    assert "ec2:CreateFleet" not in account.calls
 
 
 async def test_budget_of_zero_rents_nothing(
-    tmp_path: Path, account: Account, address: StoreAddress
+    tmp_path: Path, account: Account, store_address: StoreAddress
 ) -> None:
     """A run that would cost more than its scenario allows ends before anything is rented."""
-    context = context_of(tmp_path, account, address)
+    context = context_of(tmp_path, account, store_address)
     scenario = context.scenario.model_copy(update={"max_usd": 0.0})
     with pytest.raises(FleetError, match=r"allows \$0.00"):
         await Ec2Fleet().acquire(dataclasses.replace(context, scenario=scenario))
@@ -139,32 +128,50 @@ def test_everybody_is_not_let_in() -> None:
     assert ssh_cidr(FleetSpec(ssh_cidr="0.0.0.0/0", ssh_from_anywhere=True)) == "0.0.0.0/0"
 
 
-@needs_sshd
-@pytest.mark.browser
-@pytest.mark.timeout(200)
-async def test_run_on_rented_machines(
-    tmp_path: Path, account: Account, address: StoreAddress
+async def test_the_relays_group_lets_the_workers_in(
+    tmp_path: Path, account: Account, store_address: StoreAddress
 ) -> None:
-    """Rented machines carry the load over pinned SSH, and the account is empty afterwards."""
-    with start_relay() as relay, contextlib.ExitStack() as machines:
-        context = context_of(tmp_path, account, address, relay.url)
-        try:
-            workers = await Ec2Fleet().acquire(context)
-            for worker in workers:
-                at = worker.where.partition("@")[2].rpartition(":")[0]
-                machines.enter_context(account.boot(tmp_path / worker.name, at))
-            conductor = await start_agents(context, workers)
-            assert conductor.roll.alive == ["worker-1", "worker-2"]
-            store = Store(address)
-            lease = Lease(counter=1, every_s=2, expires_after_s=60)
-            store.put_message(context.layout.lease(1), lease)
-            for index in range(len(context.scenario.phases)):
-                await conductor.run_phase(index)
-            await conductor.finish("done")
-            status = store.get_message(context.layout.status(1, "worker-2"), Status)
-            assert status is not None
-            assert status.state == "stopped"
-        finally:
-            assert await Ec2Fleet().release(context) == []
-        assert account.left() == []
-        assert not (tmp_path / "worker-1" / "prefix" / "runs").exists()
+    """The relay's group lets the run's group in on the relay's port, until the run is over."""
+    ec2 = account.client
+    relays = ec2.create_security_group(GroupName="relay", Description="x", VpcId=account.vpc)
+    group = {"relay_security_group": relays["GroupId"]}
+    context = context_of(tmp_path, account, store_address, "ws://127.0.0.1:8081/", **group)
+
+    def rules() -> list[tuple[int, str]]:
+        (found,) = ec2.describe_security_groups(GroupIds=[relays["GroupId"]])["SecurityGroups"]
+        return [
+            (rule["FromPort"], pair["GroupId"])
+            for rule in found["IpPermissions"]
+            for pair in rule["UserIdGroupPairs"]
+        ]
+
+    await Ec2Fleet().acquire(context)
+    try:
+        (own,) = (g for g in ec2.describe_security_groups()["SecurityGroups"] if g.get("Tags"))
+        assert rules() == [(8081, own["GroupId"])]
+    finally:
+        elsewhere = dataclasses.replace(context, folder=tmp_path / "elsewhere")
+        assert await Ec2Fleet().release(elsewhere) == []
+    assert rules() == []
+    assert account.left() == [relays["GroupId"]]
+
+
+def test_a_relay_beside_the_workers_is_reached_within(account: Account) -> None:
+    """A relay on a machine of the workers' network is loaded by its private address."""
+    ec2 = account.client
+    public_subnet = ec2.describe_subnets(Filters=[{"Name": "default-for-az", "Values": ["true"]}])[
+        "Subnets"
+    ][0]["SubnetId"]
+    made = ec2.run_instances(ImageId=account.image, MinCount=1, MaxCount=1, SubnetId=public_subnet)[
+        "Instances"
+    ][0]
+    (relay,) = ec2.describe_instances(InstanceIds=[made["InstanceId"]])["Reservations"][0][
+        "Instances"
+    ]
+    near = FleetSpec(subnets=(public_subnet,))
+    public, private = relay["PublicIpAddress"], relay["PrivateIpAddress"]
+    assert relay_from_within(ec2, f"ws://{public}:8081/", near) == f"ws://{private}:8081/"
+    for elsewhere in (f"wss://{public}/", "ws://10.0.0.9:8081/", "ws://127.0.0.1:8081/"):
+        assert relay_from_within(ec2, elsewhere, near) == elsewhere
+    far = FleetSpec(subnets=(account.subnet,))
+    assert relay_from_within(ec2, f"ws://{public}:8081/", far) == f"ws://{public}:8081/"
