@@ -44,10 +44,11 @@ def account_checks(fleet: FleetSpec) -> Iterator[Check]:
         else:
             yield quota_check(name, code, needed, fleet.region)
     # asyncssh, which renting needs, is slow to import.
-    from tasks.fleets.ec2_launch import _image, _subnets  # noqa: PLC0415
+    from tasks.fleets.ec2_image import image_of  # noqa: PLC0415
+    from tasks.fleets.ec2_network import subnets_of  # noqa: PLC0415
 
-    yield checked("image", lambda: _image(client, fleet)[0], remedy="Set fleet.image.")
-    yield checked("subnet", lambda: ", ".join(_subnets(client, fleet)[0]))
+    yield checked("image", lambda: image_of(client, fleet)[0], remedy="Set fleet.image.")
+    yield checked("subnet", lambda: ", ".join(subnets_of(client, fleet)[0]))
 
 
 def who(region: str) -> str:
