@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 
 RUNS = "runs/"
+LOCKS = "locks/"
 _RUN_ID = re.compile(r"[a-z0-9][a-z0-9-]{2,62}")
 _PART = re.compile(
     r"samples/(?P<kind>[a-z]+)/attempt=(?P<attempt>\d+)/phase=(?P<phase>\d{2,}-[a-z0-9-]+)"
@@ -20,6 +21,11 @@ _PART = re.compile(
 def is_run_id(text: str) -> bool:
     """Say whether `text` can be a run's id: lower-case letters, digits and hyphens."""
     return bool(_RUN_ID.fullmatch(text))
+
+
+def relay_claims(relay: str) -> str:
+    """Return the prefix of the claims to a relay, which is named `host-port`."""
+    return f"{LOCKS}relay/{relay}/"
 
 
 def phase_label(index: int, name: str) -> str:

@@ -247,3 +247,16 @@ class RunRecord(Message):
     validity: str = ""
     stop_requested: str = ""
     ended_early: str = ""
+
+
+class RelayClaim(Message):
+    """A run's claim to load a relay alone: its number in the queue (0: choosing one).
+
+    The counter is raised while the run lives; `token` tells two claims of one run apart.
+    """
+
+    token: str
+    run_id: str
+    since_us: int
+    number: int = 0
+    counter: int = 0

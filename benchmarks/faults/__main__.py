@@ -1,0 +1,135 @@
+"""`python -m benchmarks.faults`: do to runs whatever may happen to them, and count what is left.
+
+Prints a row for each case, `N cases, 0 leaks, 0 rows lost, 0 hung`, and one JSON object last.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fnmatch
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from benchmarks.faults import cases_flow
+from benchmarks.faults.audit import audit
+from benchmarks.faults.case import Case, HungError, Result, Scale
+from benchmarks.faults.site import Site
+from benchmarks.faults.stage import Stage, set_stage
+
+FAMILIES = (cases_flow,)
+
+
+def all_cases(scale: Scale) -> list[Case]:
+    """Return every case, in the order in which they are played."""
+    found = [case for family in FAMILIES for case in family.cases(scale)]
+    return [case for case in found if scale.full or not case.only_full]
+
+
+def chosen(cases: Sequence[Case], patterns: Sequence[str]) -> list[Case]:
+    """Return the cases whose name matches one of the patterns, all if there is none."""
+    return [
+        case
+        for case in cases
+        if not patterns or any(fnmatch.fnmatch(case.name, f"*{pattern}*") for pattern in patterns)
+    ]
+
+
+def play(stage: Stage, case: Case) -> Result:
+    """Play one case, look at what is left of it, and clean up."""
+    result, began = Result(case), time.monotonic()
+    site = Site(stage, case.name)
+    try:
+        try:
+            result.ended_as = case.play(site)
+        except HungError as error:
+            result.hung, result.problem = True, str(error)
+        except Exception as error:  # noqa: BLE001 - a row says it, and the next case comes
+            result.problem = f"{type(error).__name__}: {error}"
+        audit(site, result)
+    except Exception as error:  # noqa: BLE001 - likewise
+        result.problem = result.problem or f"audit: {type(error).__name__}: {error}"
+    finally:
+        site.clean()
+    result.seconds = time.monotonic() - began
+    return result
+
+
+def played(stage: Stage, cases: Sequence[Case], jobs: int) -> Iterator[Result]:
+    """Play cases, several at once where they bear it; give each result as it comes."""
+    together = [case for case in cases if not case.alone]
+    first, rest = together[:1], together[1:]
+    yield from (play(stage, case) for case in first)
+    with ThreadPoolExecutor(jobs) as pool:
+        yield from pool.map(lambda case: play(stage, case), rest)
+    yield from (play(stage, case) for case in cases if case.alone)
+
+
+def row(result: Result) -> str:
+    """Return a result as one line."""
+    mark = "ok  " if result.is_good else "FAIL"
+    text = (
+        f"{mark} {result.case.name:<34} {result.ended_as or '-':<12} leaks {len(result.leaks)}"
+        f"  lost {result.rows_lost}/{result.rows_spooled}  twice {result.rows_twice}"
+        f"  unrecovered {len(result.unrecovered)}  {result.seconds:5.1f} s  report: {result.report}"
+    )
+    for line in (*result.leaks, result.problem):
+        text += f"\n       {line}" if line else ""
+    return text
+
+
+def totals(results: Sequence[Result]) -> dict[str, int]:
+    """Return what the cases came to, counted."""
+    return {
+        "cases": len(results),
+        "failed": sum(not result.is_good for result in results),
+        "leaks": sum(len(result.leaks) for result in results),
+        "rows_spooled": sum(result.rows_spooled for result in results),
+        "rows_lost": sum(result.rows_lost for result in results),
+        "rows_twice": sum(result.rows_twice for result in results),
+        "unrecovered": sum(len(result.unrecovered) for result in results),
+        "hung": sum(result.hung for result in results),
+    }
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Play what was asked for; return 1 if a case failed."""
+    parser = argparse.ArgumentParser(prog="benchmarks.faults", description=__doc__)
+    parser.add_argument("--full", action="store_true", help="20 instants, outages at full length")
+    parser.add_argument("--only", action="append", default=[], metavar="PATTERN")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--jobs", type=int, default=2, help="cases at once")
+    parser.add_argument("--list", action="store_true", help="name the cases and end")
+    parser.add_argument("--keep", type=Path, help="keep the cases' folders here")
+    options = parser.parse_args(arguments)
+    scale = Scale(seed=options.seed, full=options.full)
+    cases = chosen(all_cases(scale), options.only)
+    if options.list:
+        for case in cases:
+            print(f"{case.name:<36} {case.done}")
+        return 0
+    began, results = time.monotonic(), []
+    with contextlib.ExitStack() as stack:
+        folder = options.keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        stage = stack.enter_context(set_stage(folder.resolve(), scale))
+        for result in played(stage, cases, options.jobs):
+            results.append(result)
+            print(row(result), flush=True)
+    counted = totals(results)
+    seconds = round(time.monotonic() - began)
+    print(
+        f"{counted['cases']} cases, {counted['leaks']} leaks, {counted['rows_lost']} rows lost, "
+        f"{counted['hung']} hung"
+    )
+    rows = [result.as_json() for result in results]
+    print(json.dumps({**counted, "seconds": seconds, "seed": scale.seed, "rows": rows}))
+    return int(counted["failed"] > 0 or not results)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,143 @@
+"""What the suite changes inside a process of a run; Python imports this at its start.
+
+It stands on the PYTHONPATH of the runs under test and nowhere else, so that the product itself
+has no switch for any of it. The environment's RELAY_LOAD_FAULTS holds a plan as JSON:
+
+    set         {"module:NAME": value}: a constant, so that an outage need not last minutes
+    raise_in    {"module:task": "text"}: the task raises RuntimeError in place of its work
+    slow        {"module:task": seconds}: the task waits for so long before it works
+    ledger      a folder: each batch that an agent has spooled is written there once more
+    agent_s3    the endpoint by which agents reach the store, in place of the orchestrator's
+    grace_s     how long agents go on while the store does not answer
+    path        a folder that agents find programs in before all others
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.abc
+import importlib.util
+import json
+import os
+import sys
+from collections.abc import Callable
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from typing import Any, NoReturn
+
+Change = Callable[[Any], None]
+
+
+def _set(name: str, value: object) -> Change:
+    return lambda module: setattr(module, name, value)
+
+
+def _raise_in(name: str, text: str) -> Change:
+    async def raising(*_words: object, **_named: object) -> NoReturn:
+        raise RuntimeError(text)
+
+    def change(module: Any) -> None:
+        getattr(module, name).fn = raising
+
+    return change
+
+
+def _slow(name: str, seconds: float) -> Change:
+    def change(module: Any) -> None:
+        task = getattr(module, name)
+        function = task.fn
+
+        async def slow(*words: object, **named: object) -> object:
+            await asyncio.sleep(seconds)
+            return await function(*words, **named)
+
+        task.fn = slow
+
+    return change
+
+
+def _keep_ledger(folder: Path) -> Change:
+    """Write what a journal takes to a file of our own, which no agent ever empties."""
+
+    def change(module: Any) -> None:
+        append, ledgers = module.Journal.append, {}
+
+        def append_and_note(journal: Any, batch: Any) -> None:
+            path = journal.path
+            append(journal, batch)
+            attempt, worker, _, phase = path.parts[-5:-1]
+            name = "~".join((attempt, worker, phase, path.stem.split("-")[0], str(os.getpid())))
+            if name not in ledgers:
+                ledgers[name] = module.Journal(folder / f"{name}.arrows", batch.schema)
+            append(ledgers[name], batch)
+
+        module.Journal.append = append_and_note
+
+    return change
+
+
+def _redirect(endpoint: str, grace_s: float) -> Change:
+    def change(module: Any) -> None:
+        read = module.AgentConfig.from_file.__func__
+
+        def from_file(cls: Any, path: Path) -> Any:
+            config = read(cls, path)
+            store = config.store.model_copy(
+                update={"endpoint_url": endpoint or config.store.endpoint_url}
+            )
+            limits = {"store_grace_s": grace_s or config.store_grace_s}
+            return config.model_copy(update={"store": store, **limits})
+
+        module.AgentConfig.from_file = classmethod(from_file)
+
+    return change
+
+
+class _AfterImport(importlib.abc.MetaPathFinder):
+    """Calls back when a module has been loaded."""
+
+    def __init__(self, changes: dict[str, list[Change]]) -> None:
+        self._changes = changes
+
+    def find_spec(self, name: str, *_where: object) -> ModuleSpec | None:
+        """Find a module as the others do, and have it changed once it is loaded."""
+        changes = self._changes.pop(name, None)
+        spec = importlib.util.find_spec(name) if changes else None
+        if changes is None or spec is None or spec.loader is None:
+            return None
+        loader: Any = spec.loader
+        load = loader.exec_module
+
+        def load_and_change(module: Any) -> None:
+            load(module)
+            for change in changes:
+                change(module)
+
+        loader.exec_module = load_and_change
+        return spec
+
+
+def _begin(plan: dict[str, Any]) -> None:
+    changes: dict[str, list[Change]] = {}
+
+    def after(where: str, make: Callable[[str, Any], Change], value: object) -> None:
+        module, _, name = where.partition(":")
+        changes.setdefault(module, []).append(make(name, value))
+
+    for key, make in (("set", _set), ("raise_in", _raise_in), ("slow", _slow)):
+        for where, value in plan.get(key, {}).items():
+            after(where, make, value)
+    if "worker_agent" in sys.orig_argv:
+        if "ledger" in plan:
+            changes["worker_agent.journal"] = [_keep_ledger(Path(plan["ledger"]))]
+        changes["run_store.agent_config"] = [
+            _redirect(plan.get("agent_s3", ""), plan.get("grace_s", 0.0))
+        ]
+        if "path" in plan:
+            os.environ["PATH"] = os.pathsep.join((plan["path"], os.environ["PATH"]))
+    if changes:
+        sys.meta_path.insert(0, _AfterImport(changes))
+
+
+if os.environ.get("RELAY_LOAD_FAULTS"):
+    _begin(json.loads(os.environ["RELAY_LOAD_FAULTS"]))

@@ -1,0 +1,248 @@
+"""Where one case plays: a run of its own, what is done to it, and what can be seen of it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import psutil
+
+from benchmarks.faults.case import HungError
+from benchmarks.faults.stage import Stage, as_plan
+from run_store.layout import RUNS, RunLayout
+from run_store.messages import RunRecord
+from run_store.store import Store
+from tasks.processes import PROJECT
+from tests.flow_process import MARK, with_mark
+
+T = TypeVar("T")
+ENDS_WITHIN_S = 120.0
+TERMINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
+
+
+def until(condition: Callable[[], T], *, within_s: float, what: str, every_s: float = 0.1) -> T:
+    """Return a condition's first true value; HungError if none comes in time."""
+    deadline = time.monotonic() + within_s
+    while not (value := condition()):
+        if time.monotonic() > deadline:
+            raise HungError(f"{what}: not within {within_s:g} s")
+        time.sleep(every_s)
+    return value
+
+
+class Site:
+    """One case's folder, mark, prefix in the bucket, and runs."""
+
+    def __init__(self, stage: Stage, name: str) -> None:
+        self.stage = stage
+        self.mark = uuid.uuid4().hex
+        self.folder = stage.folder / "cases" / name.replace("/", "-").replace(" ", "-")
+        self.results = self.folder / "results"
+        self.ledger = self.folder / "ledger"
+        self.ledger.mkdir(parents=True)
+        self.prefix = uuid.uuid4().hex[:12]
+        self.plan: dict[str, Any] = {"ledger": str(self.ledger)}
+        self.environment: dict[str, str] = {}
+        self.parameters: dict[str, Any] = {
+            "scenario": str(stage.scenario),
+            "results": str(self.results),
+            "store": f"s3://relay-load/{self.prefix}",
+        }
+        self.overrides: dict[str, Any] = {}
+        self.flow_run = ""
+        self.process: subprocess.Popen[bytes] | None = None
+        self.closing = contextlib.ExitStack()
+        self.names: list[str] = []
+        self.unrecovered: list[str] = []
+        self.left: Callable[[], list[str]] = list
+
+    # What a case does.
+
+    def plainly(self) -> None:
+        """Start the flow in a process of its own, which no worker looks after."""
+        with (self.folder / "flow.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "benchmarks.faults.child", json.dumps(self._given())],
+                cwd=PROJECT,
+                stdout=log,
+                stderr=log,
+                env={**self.stage.environment, **self._own()},
+                start_new_session=True,
+            )
+
+    def deployed(self, deployment: str = "") -> None:
+        """Have a worker start the flow, as a click in Prefect's UI does."""
+        made = self.stage.ask(
+            "POST",
+            f"/deployments/{deployment or self.stage.deployment()}/create_flow_run",
+            {
+                "parameters": self._given(),
+                "state": {"type": "SCHEDULED"},
+                "job_variables": {"env": self._own()},
+                "enforce_parameter_schema": False,
+            },
+        )
+        self.flow_run = made["id"]
+
+    def cancel(self) -> None:
+        """Cancel the flow run through Prefect's API."""
+        self._set_state("CANCELLING", "Cancelling")
+
+    def retry(self) -> None:
+        """Press Retry."""
+        self._set_state("SCHEDULED", "AwaitingRetry")
+
+    def send(self, number: signal.Signals) -> None:
+        """Send the flow's process a signal, and it alone."""
+        process = self.flow_process()
+        if process is not None:
+            process.send_signal(number)
+
+    def wait(self, within_s: float = ENDS_WITHIN_S) -> str:
+        """Wait for the end; return the exit code of a plain run, or a deployed one's state."""
+        if self.process is not None:
+            try:
+                return f"exit {self.process.wait(within_s)}"
+            except subprocess.TimeoutExpired:
+                raise HungError(f"the flow runs after {within_s:g} s: {self.said()}") from None
+        return until(
+            lambda: self.state() if self.state_type() in TERMINAL else "",
+            within_s=within_s,
+            what=f"the end of flow run {self.flow_run}, {self.state()}",
+            every_s=0.3,
+        )
+
+    # What a case sees.
+
+    def said(self, characters: int = 1500) -> str:
+        """Return the end of a plain run's output."""
+        file = self.folder / "flow.log"
+        return file.read_text(errors="replace")[-characters:] if file.exists() else ""
+
+    def flow_process(self) -> psutil.Process | None:
+        """Return the process in which the flow runs, if there is one."""
+        if self.process is not None:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                return psutil.Process(self.process.pid) if self.process.poll() is None else None
+            return None
+        for process in with_mark(self.mark):
+            with contextlib.suppress(psutil.Error):
+                words = process.cmdline()
+                if {"prefect.engine", "prefect.flow_engine"} & set(words) or (
+                    "flow-run" in words and "execute" in words
+                ):
+                    return process
+        return None
+
+    def agents(self) -> dict[str, psutil.Process]:
+        """Return the agents by their workers' names; their guardians are not among them."""
+        found = {}
+        for process in with_mark(self.mark):
+            with contextlib.suppress(psutil.Error):
+                words = process.cmdline()
+                if "worker_agent" in words and not any("guardian.py" in word for word in words):
+                    found[Path(words[-1]).parent.name] = process
+        return found
+
+    def store(self) -> Store:
+        """Return a client of this case's part of the bucket, by the way that nothing disturbs."""
+        address = self.stage.store.address.model_copy(update={"prefix": f"{self.prefix}/"})
+        return Store(address, timeout_s=10, tries=5)
+
+    def run_id(self) -> str:
+        """Return the run's id; nothing before it has one."""
+        names = self.store().folders(RUNS)
+        return names[-1] if names else ""
+
+    def record(self) -> RunRecord | None:
+        """Return `run.json`."""
+        run_id = self.run_id()
+        return self.store().get_message(RunLayout(run_id).run, RunRecord) if run_id else None
+
+    def summary(self) -> dict[str, Any]:
+        """Return the report's summary from the bucket; empty if there is none."""
+        run_id = self.run_id()
+        body = self.store().get(RunLayout(run_id).report("summary.json")) if run_id else None
+        return json.loads(body) if body else {}
+
+    def state(self) -> str:
+        """Return the name of the deployed flow run's state."""
+        return str((self.stage.ask("GET", f"/flow_runs/{self.flow_run}")["state"] or {})["name"])
+
+    def state_type(self) -> str:
+        """Return the type of the deployed flow run's state."""
+        return str(self.stage.ask("GET", f"/flow_runs/{self.flow_run}")["state_type"])
+
+    def order(self, number: int, *, attempt: int = 1, within_s: float = 90) -> None:
+        """Wait until an order stands in the bucket and its instant has come."""
+
+        def there() -> bool:
+            self._still()
+            run_id = self.run_id()
+            if not run_id:
+                return False
+            body = self.store().get(RunLayout(run_id).order(attempt, number))
+            return body is not None and json.loads(body)["starts_at_us"] <= time.time() * 1e6
+
+        until(there, within_s=within_s, what=f"order {number} of attempt {attempt}")
+
+    def task(self, name: str, *, within_s: float = 90) -> None:
+        """Wait until a task of the deployed flow run is running."""
+        body = {
+            "flow_runs": {"id": {"any_": [self.flow_run]}},
+            "task_runs": {"state": {"type": {"any_": ["RUNNING"]}}, "name": {"like_": name}},
+        }
+        until(
+            lambda: self.stage.ask("POST", "/task_runs/filter", body),
+            within_s=within_s,
+            what=f"the task {name} to be running",
+        )
+
+    def must_name(self, *names: str) -> None:
+        """Have the report checked for words that name what happened."""
+        self.names += names
+
+    def gone(self, within_s: float = 60.0) -> list[str]:
+        """Return what processes of this case are left after a while, as text."""
+        deadline = time.monotonic() + within_s
+        while (left := with_mark(self.mark)) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        return [_said_of(process) for process in left]
+
+    def clean(self) -> None:
+        """End what is left, for the sake of the cases behind, and the case's own servers."""
+        for process in with_mark(self.mark):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        if self.process is not None:
+            self.process.wait()
+        self.closing.close()
+
+    def _still(self) -> None:
+        if self.process is not None and self.process.poll() is not None:
+            raise HungError(f"the flow has ended before: {self.said()}")
+
+    def _given(self) -> dict[str, Any]:
+        return {**self.parameters, "overrides": self.overrides}
+
+    def _own(self) -> dict[str, str]:
+        return {MARK: self.mark, "RELAY_LOAD_FAULTS": as_plan(**self.plan), **self.environment}
+
+    def _set_state(self, kind: str, name: str) -> None:
+        body = {"state": {"type": kind, "name": name}, "force": kind == "SCHEDULED"}
+        self.stage.ask("POST", f"/flow_runs/{self.flow_run}/set_state", body)
+
+
+def _said_of(process: psutil.Process) -> str:
+    try:
+        return f"{process.pid} {' '.join(process.cmdline())[:160]}"
+    except psutil.Error:
+        return str(process.pid)

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+
+import pytest
+
+from run_store.errors import DeadlineError
+from run_store.layout import relay_claims
+from run_store.messages import RelayClaim
+from run_store.store import Store, StoreAddress
+from tasks.observation import Silent, showing
+from tasks.relay_lock import RelayLock, ahead_of, free_relay, relay_name
+
+RELAY = "ws://127.0.0.1:8081/"
+
+
+def lock(store: Store, run_id: str, relay: str = RELAY, *, within_s: float = 20) -> RelayLock:
+    return RelayLock(store, relay, run_id, within_s=within_s, expires_after_s=2, every_s=0.2)
+
+
+def claim(token: str, number: int) -> RelayClaim:
+    return RelayClaim(token=token, run_id=f"run-{token}", since_us=0, number=number)
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("ws://localhost:8081/", "127.0.0.1-8081"),
+        ("ws://127.0.0.1:8081", "127.0.0.1-8081"),
+        ("wss://Relay.Example/", "relay.example-443"),
+        ("ws://relay.example/", "relay.example-80"),
+        ("ws://[2001:db8::1]:9/", "2001.db8..1-9"),
+    ],
+)
+def test_a_relay_has_one_name(url: str, name: str) -> None:
+    """Host and port name a relay, however they are written."""
+    assert relay_name(url) == name
+
+
+@pytest.mark.parametrize(
+    ("others", "ahead"),
+    [
+        ([], []),
+        ([claim("a", 1)], ["a"]),  # a lower number
+        ([claim("z", 3)], []),  # a higher one
+        ([claim("a", 2)], ["a"]),  # the same, and its token is lower
+        ([claim("z", 2)], []),  # the same, and ours is
+        ([claim("z", 0)], ["z"]),  # still choosing: it may choose a lower one
+        ([claim("z", 0), claim("b", 1)], ["b", "z"]),  # who holds it is named first
+    ],
+)
+def test_who_comes_first(others: list[RelayClaim], ahead: list[str]) -> None:
+    """The lowest number has the relay, and nobody goes ahead of one that is still choosing."""
+    assert [one.token for one in ahead_of(claim("m", 2), others)] == ahead
+
+
+@dataclasses.dataclass
+class Told(Silent):
+    """An observer that keeps what it is told."""
+
+    texts: list[str] = dataclasses.field(default_factory=list)
+
+    def step(self, name: str, text: str) -> None:  # noqa: ARG002 - the protocol's
+        """Keep it."""
+        self.texts.append(text)
+
+
+async def test_runs_on_one_relay_take_turns(store_address: StoreAddress) -> None:
+    """Of many runs only one at a time holds a relay, and those that wait are told which."""
+    store, inside, most = Store(store_address), 0, 0
+    turns = []
+
+    async def run(name: str) -> None:
+        nonlocal inside, most
+        async with lock(store, name):
+            inside += 1
+            most = max(most, inside)
+            turns.append(name)
+            await asyncio.sleep(0.05)
+            inside -= 1
+
+    told = Told()
+    with showing(told):
+        await asyncio.gather(*(run(f"run-{number}") for number in range(4)))
+    assert most == 1
+    assert sorted(turns) == [f"run-{number}" for number in range(4)]
+    assert any(f"run {turns[0]} is loading it" in text for text in told.texts)
+    assert store.keys(relay_claims(relay_name(RELAY))) == []
+
+
+async def test_different_relays_side_by_side(store_address: StoreAddress) -> None:
+    """Two relays are held at once."""
+    store = Store(store_address)
+    async with lock(store, "one"), lock(store, "two", "ws://127.0.0.1:8082/", within_s=0.1):
+        pass
+
+
+async def test_a_dead_holder_loses_the_relay(store_address: StoreAddress) -> None:
+    """A claim that nobody raises is put aside; one that is raised is not, however long."""
+    store = Store(store_address)
+    dead = claim("dead", 1)
+    store.put_message(f"{relay_claims(relay_name(RELAY))}run-dead.dead.json", dead)
+    async with lock(store, "alive"):
+        with pytest.raises(DeadlineError, match="run alive holds it"):
+            async with lock(store, "late", within_s=3):
+                pass
+
+
+async def test_a_hook_frees_a_relay_at_once(store_address: StoreAddress) -> None:
+    """What a dead run held is free as soon as somebody settles it; others' claims stay."""
+    store, folder = Store(store_address), relay_claims(relay_name(RELAY))
+    for one in (claim("a", 1), claim("b", 2)):
+        store.put_message(f"{folder}{one.run_id}.{one.token}.json", one)
+    free_relay(store, RELAY, "run-a")
+    assert store.keys(folder) == [f"{folder}run-b.b.json"]
+
+
+async def test_a_holder_learns_that_it_lost(store_address: StoreAddress) -> None:
+    """A run whose claim was put aside while it stood still is told, and claims no more."""
+    store, folder = Store(store_address), relay_claims(relay_name(RELAY))
+    lost = asyncio.Event()
+    async with lock(store, "paused") as held:
+        held.when_lost = lambda _reason: lost.set()
+        store.delete(*store.keys(folder))
+        async with asyncio.timeout(10):
+            await lost.wait()
+        async with lock(store, "next", within_s=0.5):
+            [key] = store.keys(folder)
+            assert "next" in key
