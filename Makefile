@@ -16,7 +16,7 @@ help:
 	@echo "make test    lint, types and tests (ARGS=... goes to pytest)"
 	@echo "make lint    lint and types only"
 	@echo "make bench   measure what the README claims; writes benchmarks/results.md"
-	@echo "make faults  kill, cut and cancel runs at random instants, and count what leaks"
+	@echo "make faults  interrupt and kill runs at random instants, and count what leaks"
 	@echo "make clean   remove all that set-up made; results/ stays"
 
 setup:
