@@ -27,6 +27,16 @@ from tests.store_server import StoreServer
 OVERRIDES = {"connections": 2}
 
 
+def refused(url: str, allowed_hosts: tuple[str, ...], *, allowed: bool = False) -> str:
+    """Return why a relay may not be loaded; empty if it may."""
+    scenario = load_scenario("local", {"allowed_hosts": allowed_hosts})
+    try:
+        preflight.check_target(url, scenario, allowed=allowed)
+    except UsageError as error:
+        return str(error)
+    return ""
+
+
 @pytest.mark.parametrize(
     ("url", "allowed_hosts", "allowed"),
     [
@@ -40,8 +50,7 @@ OVERRIDES = {"connections": 2}
 )
 def test_relays_that_may_be_loaded(url: str, allowed_hosts: tuple[str, ...], allowed: bool) -> None:
     """Loopback may always be loaded, others by the scenario's word or the caller's."""
-    scenario = load_scenario("local", {"allowed_hosts": allowed_hosts})
-    preflight.check_target(url, scenario, allowed=allowed)
+    assert refused(url, allowed_hosts, allowed=allowed) == ""
 
 
 @pytest.mark.parametrize(
@@ -60,9 +69,7 @@ def test_relays_that_may_be_loaded(url: str, allowed_hosts: tuple[str, ...], all
 )
 def test_relays_that_may_not(url: str, allowed_hosts: tuple[str, ...], said: str) -> None:
     """Any other host is refused before anything is sent to it, and so is no address at all."""
-    scenario = load_scenario("local", {"allowed_hosts": allowed_hosts})
-    with pytest.raises(UsageError, match=said):
-        preflight.check_target(url, scenario)
+    assert said in refused(url, allowed_hosts)
 
 
 async def test_a_relay_answers(quiet_relay: RelayAddress) -> None:

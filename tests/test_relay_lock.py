@@ -92,8 +92,10 @@ async def test_runs_on_one_relay_take_turns(store_address: StoreAddress) -> None
 async def test_different_relays_side_by_side(store_address: StoreAddress) -> None:
     """Two relays are held at once."""
     store = Store(store_address)
-    async with lock(store, "one"), lock(store, "two", "ws://127.0.0.1:8082/", within_s=0.1):
-        pass
+    other = "ws://127.0.0.1:8082/"
+    async with lock(store, "one"), lock(store, "two", other, within_s=0.1):
+        held = [store.keys(relay_claims(relay_name(relay))) for relay in (RELAY, other)]
+    assert [len(keys) for keys in held] == [1, 1]
 
 
 async def test_a_dead_holder_loses_the_relay(store_address: StoreAddress) -> None:

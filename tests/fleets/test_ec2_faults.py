@@ -100,7 +100,8 @@ async def test_quota_is_said(context: RunContext, account: Account) -> None:
 async def test_half_of_the_machines_is_too_few(context: RunContext, account: Account) -> None:
     """A rental that gives fewer than `min_healthy` goes back at once."""
     account.fewer(1)
-    await fails(context, account, "Only 1 of 2 machines came up")
+    error = await fails(context, account, "Only 1 of 2 machines came up")
+    assert "fleet.min_healthy" in error.hint
 
 
 async def test_a_region_without_the_image(

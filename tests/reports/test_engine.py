@@ -269,9 +269,13 @@ def test_every_query_answers_for_a_run_without_samples(store: Store) -> None:
     run.samples.clear()
     run.write(store)
     with open_run(store, run.run_id) as database:
-        for name in OWN_QUERIES:
-            wanted = {key: PARAMETERS[key] for key in query_parameters(name)}
-            database.rows(name, **wanted)
+        answers = {
+            name: database.rows(name, **{key: PARAMETERS[key] for key in query_parameters(name)})
+            for name in OWN_QUERIES
+        }
+    assert answers.keys() == set(OWN_QUERIES)
+    counted = {name: [row.get("count") for row in rows] for name, rows in answers.items()}
+    assert not any(count for counts in counted.values() for count in counts), counted
 
 
 def test_a_json_object_that_is_no_message_is_named_and_passed_over(store: Store) -> None:
