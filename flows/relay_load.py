@@ -86,6 +86,7 @@ async def relay_load(
     with shown(), Interrupts() as interrupts:
         async with prepared(wanted) as run:
             problem: BaseException | None = None
+            left: Exception | None = None
             try:
                 if run.remaining:
                     await _load(run, interrupts)
@@ -93,10 +94,11 @@ async def relay_load(
                 problem = interrupts.as_error(error)
             finally:
                 interrupts.teardown_begins()
-                await _teardown(run)
-            await run.load_ended(problem)
-            if problem is not None and not (isinstance(problem, Exception) and run.has_measured):
-                raise problem  # nothing to report, or cancelled from outside with no time for it
+                left = await _teardown(run)
+            await run.load_ended(problem, left)
+            problem = problem or left
+            if problem is not None and not run.is_to_be_reported(problem):
+                raise problem
             interrupts.report_begins()
             summary = await _report(run)
             await run.reported(summary.verdict, summary.validity)
@@ -126,13 +128,21 @@ async def _load(run: PreparedRun, interrupts: Interrupts) -> None:
             run.stopped, run.ended_early = conductor.ending, conductor.missed
 
 
-async def _teardown(run: PreparedRun) -> None:
-    """Run the teardown task, or its plain function where no task can start any more."""
+async def _teardown(run: PreparedRun) -> Exception | None:
+    """Run the teardown task, or its plain function where no task can start any more.
+
+    Returns what says that not everything could be given back: the run still has its report.
+    """
     try:
         await teardown(run.context)
     except Exception:
         log.exception("the teardown task failed; everything is given back without it")
-        await give_back(run.context)
+        try:
+            await give_back(run.context)
+        except Exception as error:
+            log.exception("not everything was given back")
+            return error
+    return None
 
 
 async def _report(run: PreparedRun) -> Summary:

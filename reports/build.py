@@ -12,6 +12,7 @@ from reports.circumstances import clock_of, errors_of, lost_workers_of, samples_
 from reports.engine import RunDatabase, open_run
 from reports.evidence import gather
 from reports.export import errors_json, junit_xml, metrics_csv, metrics_json
+from reports.facts import RunFacts
 from reports.figures import iso_time, run_figures
 from reports.findings import find
 from reports.log import log_text
@@ -80,7 +81,7 @@ def summarise(database: RunDatabase) -> Summary:
         scenario=str(record.scenario.get("name", "")),
         fleet=record.fleet,
         relay_url=record.relay_url,
-        state=record.state,
+        state=_state(database.facts),
         running=database.facts.is_running,
         passed=False,
         verdict=verdict,
@@ -138,6 +139,12 @@ def _cost(database: RunDatabase) -> Cost:
         actual_usd=usd,
         usd_per_1000_connection_minutes=usd / minutes * 1000 if usd and minutes else None,
     )
+
+
+def _state(facts: RunFacts) -> str:
+    """Return how a run stands with this report: one whose load has ended well is reported."""
+    over = facts.record.state == "running" and not facts.is_running
+    return "reported" if over else facts.record.state
 
 
 def _capacity(database: RunDatabase) -> dict[str, Any] | None:

@@ -59,7 +59,7 @@ class PreparedRun:
 
     `remaining` are the phases to carry out, by their place in the scenario. `stopped` says why
     its user or its budget ended it early, `ended_early` which stop objective did;
-    `has_measured` that there is something to report.
+    `has_measured` that there are samples of it.
     """
 
     context: RunContext
@@ -74,23 +74,23 @@ class PreparedRun:
         """Write `run.json` anew."""
         self.context.store().put_message(self.context.layout.run, self.record)
 
-    async def load_ended(self, problem: BaseException | None) -> None:
+    async def load_ended(
+        self, problem: BaseException | None, left: Exception | None = None
+    ) -> None:
         """Record that no more load will come, and why, if it ended before its time.
 
-        A store that is away stops nothing here: the report will say so.
+        `left` says that not everything was given back. A store that is away stops nothing here:
+        the report will say so.
         """
         record, attempt = self.record, self.record.attempts[-1]
         record.actual_usd = await _actual_usd(self.context, record.actual_usd)
         record.ended_us = attempt.ended_us = now_us()
         record.stop_requested = self.stopped
         record.ended_early = record.ended_early or self.ended_early
+        record.problems += [_told(one) for one in (problem, left) if one is not None]
+        problem = problem or left
         if problem is not None:
-            attempt.error = (
-                str(problem)
-                if isinstance(problem, RelayLoadError)
-                else f"{type(problem).__name__}: {problem}"
-            )
-            record.problems.append(attempt.error)
+            attempt.error = _told(problem)
             # What is no Exception is a cancellation or a signal: somebody wanted the end.
             wanted = isinstance(problem, InterruptedRunError) or not isinstance(problem, Exception)
             record.state = "stopped" if wanted else "failed"
@@ -102,6 +102,15 @@ class PreparedRun:
             layout = self.context.layout
             keys = await asyncio.to_thread(self.context.store().keys, layout.samples())
             self.has_measured = bool(keys)
+
+    def is_to_be_reported(self, problem: BaseException) -> bool:
+        """Say whether a run that ended with this has a report made at once.
+
+        One that somebody cancelled from outside leaves no time for it, and one that its user
+        interrupted before anything was measured has nothing to say.
+        """
+        failed = isinstance(problem, Exception) and not isinstance(problem, InterruptedRunError)
+        return failed or (isinstance(problem, Exception) and self.has_measured)
 
     async def reported(self, verdict: str, validity: str) -> None:
         """Record what the report says."""
@@ -287,6 +296,12 @@ async def _actual_usd(context: RunContext, before: float | None) -> float | None
         log.warning("what the run's machines cost cannot be read: %s", error)
         return before
     return bill.usd(now_us() / 1e6)
+
+
+def _told(problem: BaseException) -> str:
+    """Return a problem as `run.json` keeps it."""
+    known = isinstance(problem, RelayLoadError)
+    return str(problem) if known else f"{type(problem).__name__}: {problem}"
 
 
 async def _end_earlier_attempt(context: RunContext, store: Store) -> None:

@@ -18,11 +18,11 @@ from prefect.flow_engine import run_flow
 from prefect.states import Cancelling, Scheduled
 
 from flows.relay_load import relay_load, release_run
-from run_store.errors import InterruptedRunError, InvalidRunError
+from run_store.errors import FleetError, InterruptedRunError, InvalidRunError
 from run_store.layout import RunLayout
 from run_store.messages import Order, PhaseRecord, RunRecord
 from run_store.store import Store
-from tasks.local_services import local_store
+from tasks.local_services import free_port, local_store
 from tasks.preparation import Wanted, prepared
 from tests.flow_process import BRIEF, MARK, FlowProcess, run_record, with_mark
 from tests.store_server import StoreServer
@@ -202,6 +202,20 @@ async def test_a_retry_goes_on_where_the_run_stands(tmp_path: Path, mark: str) -
     again = phase_record(results, "02-sustained")
     assert (again.attempt, again.stopped_early, again.connections.start) == (2, "", 6)
     assert await asyncio.to_thread(wait_for, lambda: nothing_left(mark))
+
+
+async def test_a_run_that_fails_before_its_load_is_reported(tmp_path: Path) -> None:
+    """Hosts that cannot be reached end a run, and its report says what happened."""
+    results = tmp_path / "results"
+    nobody = f"nobody@127.0.0.1:{free_port()}"
+    with pytest.raises(FleetError, match="cannot be reached"):
+        await relay_load("local", results=str(results), hosts=[nobody], overrides=BRIEF)
+    record = run_record(results)
+    assert record.state == "failed"
+    summary = json.loads((results / record.run_id / "summary.json").read_text())
+    assert (summary["state"], summary["validity"]) == ("failed", "invalid")
+    assert "cannot be reached" in " ".join(summary["problems"])
+    assert (results / record.run_id / "report.html").stat().st_size > 0
 
 
 @pytest.mark.parametrize(("moment", "reported"), [("deploy: ", False), ("00-load: ", True)])

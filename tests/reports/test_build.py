@@ -307,3 +307,11 @@ def test_an_unknown_run_leaves_nothing(store: Store, tmp_path: Path) -> None:
         build_report(store, "build-nowhere", into=tmp_path / "results")
     assert not (tmp_path / "results").exists()
     assert store.keys(RunLayout("build-nowhere").root) == []
+
+
+def test_a_report_says_that_it_is_there(store: Store, tmp_path: Path) -> None:
+    """A run whose load has ended well counts as reported in its own report already."""
+    run = healthy_run("build-state")
+    run.record_changes = {"state": "running"}
+    summary, _ = _built(store, run, tmp_path)
+    assert (summary.state, summary.running) == ("reported", False)
