@@ -115,8 +115,7 @@ def _latency(shift: Shift) -> dict[str, Any]:
 
 
 def _print(comparison: Comparison) -> None:
-    from reports.compare_page import figure
-    from reports.wording import date_time
+    from reports.wording import date_time, in_unit
 
     for letter, run in (("A", comparison.baseline), ("B", comparison.other)):
         summary = run.summary
@@ -124,8 +123,8 @@ def _print(comparison: Comparison) -> None:
         _say(f"{letter}  {summary.run_id}  {summary.scenario}, {began}, {summary.validity}")
     figures = new_table("figure", "A", "B", "difference", "B / A")
     for row in comparison.figures:
-        cells = (figure(value, row.unit) for value in (row.baseline, row.other))
-        difference = figure(row.difference, row.unit)
+        cells = (in_unit(value, row.unit) for value in (row.baseline, row.other))
+        difference = in_unit(row.difference, row.unit)
         sign = "+" if (row.difference or 0) > 0 else ""
         ratio = "-" if row.ratio is None else f"{row.ratio:.3f}"
         figures.add_row(row.name, *cells, f"{sign}{difference}", ratio)
@@ -136,7 +135,7 @@ def _print(comparison: Comparison) -> None:
     for shift in comparison.shifts:
         shifts.add_row(
             f"{shift.metric.removesuffix('_ms')} {shift.statistic}",
-            *(figure(value, "ms") for value in shift.medians),
+            *(in_unit(value, "ms") for value in shift.medians),
             *_judged(shift),
             shift.change,
         )

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import functools
 import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from reports import wording
 from reports.capacity import load_of, saturation_of
 from reports.curves import Mark, Plot, Series, drawn
 from reports.saturation import Saturation
+from reports.templating import environment
 from run_store.capacity import CapacityResult
 from run_store.errors import ScenarioError
 from run_store.steps import Step
@@ -30,7 +28,7 @@ def capacity_section(result: CapacityResult, steps: Sequence[Step]) -> Markup:
     plots = [drawn(plot) for plot in (_latency(ordered, result, fit), _errors(ordered, result))]
     plots.append(drawn(_throughput(ordered, result, fit)))
     return Markup(  # noqa: S704 - the template escapes what it is given
-        _environment()
+        environment()
         .get_template("capacity.html.jinja")
         .render(
             result=result,
@@ -178,16 +176,3 @@ def _objective(text: str) -> Objective | None:
 
 def _step(steps: Sequence[Step], number: int | None) -> Step | None:
     return next((step for step in steps if step.number == number), None)
-
-
-@functools.cache
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("reports"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(number=wording.number, share=wording.share)
-    return environment

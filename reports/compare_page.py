@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from statistics import median
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from reports import wording
 from reports.compare import ComparedRun, Comparison
+from reports.templating import environment, source
 
 WIDTH, HEIGHT = 1000, 260
 _LEFT, _BOTTOM = 56, 24
@@ -34,33 +33,21 @@ class Chart:
 
 def render_comparison(comparison: Comparison) -> bytes:
     """Return the page, whole: it needs no other file and no network, and has no script."""
-    environment = Environment(
-        loader=PackageLoader("reports"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        figure=figure, number=wording.number, share=wording.share, date_time=wording.date_time
-    )
-    css = (resources.files("reports") / "page" / "report.css").read_text(encoding="utf-8")
-    page = environment.get_template("compare.html.jinja").render(
-        comparison=comparison,
-        runs=[("A, the baseline", comparison.baseline), ("B", comparison.other)],
-        chart=chart_of(comparison),
-        width=WIDTH,
-        height=HEIGHT,
-        left=_LEFT,
-        base=HEIGHT - _BOTTOM,
-        style=Markup(css),  # noqa: S704 - ours
+    page = (
+        environment()
+        .get_template("compare.html.jinja")
+        .render(
+            comparison=comparison,
+            runs=[("A, the baseline", comparison.baseline), ("B", comparison.other)],
+            chart=chart_of(comparison),
+            width=WIDTH,
+            height=HEIGHT,
+            left=_LEFT,
+            base=HEIGHT - _BOTTOM,
+            style=Markup(source("page", "report.css")),  # noqa: S704 - ours
+        )
     )
     return page.encode()
-
-
-def figure(value: float | None, unit: str) -> str:
-    """Return a figure in its unit; a share of 1 as percent."""
-    return wording.share(value) if unit == "share" else wording.number(value, unit)
 
 
 def chart_of(comparison: Comparison) -> Chart | None:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import base64
-import functools
 import hashlib
 import json
 from dataclasses import asdict
-from importlib import resources
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from reports import wording
@@ -21,7 +18,7 @@ from reports.findings.finding import SEVERITIES
 from reports.headline import headline_of
 from reports.stress import capacity_of
 from reports.summary import Summary
-from scenarios.durations import format_duration
+from reports.templating import environment, source
 
 _MOST_WORKERS = 200
 _MOST_LISTED = 100
@@ -36,10 +33,10 @@ def render(database: RunDatabase, summary: Summary) -> bytes:
     is cut at a length that the page then says.
     """
     drawn = chart_set(database)
-    script = f"{_source('templates', 'vendor', 'uPlot.iife.min.js')}\n{_script()}"
+    script = f"{source('templates', 'vendor', 'uPlot.iife.min.js')}\n{_script()}"
     findings = _findings(database, summary)
     body = (
-        _environment()
+        environment()
         .get_template("report.html.jinja")
         .render(
             summary=summary,
@@ -58,7 +55,7 @@ def render(database: RunDatabase, summary: Summary) -> bytes:
             queries=[(name, query_answers(name), query_text(name)) for name in query_names()],
             origin_us=database.origin_us,
             data=_json(_data(database, summary, drawn, findings)),
-            style=Markup(_source("templates", "vendor", "uPlot.min.css") + _style()),  # noqa: S704 - ours
+            style=Markup(source("templates", "vendor", "uPlot.min.css") + _style()),  # noqa: S704 - ours
             script=Markup(script),  # noqa: S704 - ours
             script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         )
@@ -141,36 +138,9 @@ def _json(value: object) -> Markup:
     )
 
 
-def _source(*path: str) -> str:
-    return resources.files("reports").joinpath(*path).read_text(encoding="utf-8")
-
-
 def _script() -> str:
-    return "{\n" + _source("page", "report.js") + "}\n"
+    return "{\n" + source("page", "report.js") + "}\n"
 
 
 def _style() -> str:
-    return _source("page", "report.css")
-
-
-@functools.cache
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("reports"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        number=wording.number,
-        share=wording.share,
-        run_time=wording.run_time,
-        clock_time=wording.clock_time,
-        date_time=wording.date_time,
-        dollars=wording.dollars,
-        plural=wording.plural,
-        duration=format_duration,
-    )
-    environment.globals["figure"] = wording.figure
-    return environment
+    return source("page", "report.css")

@@ -31,6 +31,11 @@ def share(value: float | None) -> str:
     return f"{value * 100:.4g}{_THIN}%"
 
 
+def in_unit(value: float | None, unit: str) -> str:
+    """Return a figure in its unit; a `share` of 1 as percent."""
+    return share(value) if unit == "share" else number(value, unit)
+
+
 def run_time(seconds: float | None) -> str:
     """Return run time as `mm:ss` or `h:mm:ss`."""
     if seconds is None:
