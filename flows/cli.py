@@ -19,7 +19,17 @@ import typer
 from rich.console import Console
 
 from flows import cli_cleanup, cli_compare, cli_doctor, cli_estimate, cli_install, cli_watch
-from flows.cli_options import RESULTS, Json, Results, RunId, StoreUrl
+from flows.cli_options import (
+    RESULTS,
+    FleetKind,
+    Json,
+    Overrides,
+    RelayUrl,
+    Results,
+    RunId,
+    Scenario,
+    StoreUrl,
+)
 from flows.cli_print import complain, new_table, print_json, print_table
 from run_store.errors import CannotRunError, RelayLoadError, UsageError
 
@@ -46,21 +56,12 @@ def _options(
 
 @app.command()
 def run(
-    scenario: Annotated[str, typer.Argument(help="A scenario's name, or the path of its file.")],
+    scenario: Scenario,
     *,
-    relay_url: Annotated[
-        str | None, typer.Option(envvar="RELAY_URL", help="The relay: ws://host:port/.")
-    ] = None,
-    fleet: Annotated[
-        Literal["local", "ssh", "ec2"] | None, typer.Option(help="Where the workers come from.")
-    ] = None,
+    relay_url: RelayUrl = None,
+    fleet: FleetKind = None,
     store: StoreUrl = None,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="KEY=VALUE", help="Override a field: phases.sustained.duration=20s."
-        ),
-    ] = None,
+    overrides: Overrides = None,
     hosts: Annotated[
         list[str] | None,
         typer.Option(
@@ -164,7 +165,8 @@ def scenarios(*, as_json: Json = False) -> None:
 @app.command()
 def runs(*, store: StoreUrl = None, results: Results = RESULTS, as_json: Json = False) -> None:
     """List the runs in the store, the newest first."""
-    from flows.cli_runs import opened_store, stored_runs
+    from flows.cli_runs import stored_runs
+    from tasks.stores import opened_store
 
     with opened_store(store, results) as opened:
         rows = [stored.row() for stored in stored_runs(opened)] if opened else []
@@ -189,9 +191,10 @@ def runs(*, store: StoreUrl = None, results: Results = RESULTS, as_json: Json = 
 @app.command()
 def report(run_id: RunId, *, store: StoreUrl = None, results: Results = RESULTS) -> None:
     """Build a run's report anew from the store, and copy it to the results folder."""
-    from flows.cli_runs import find_run, opened_store
+    from flows.cli_runs import find_run
     from flows.cli_verdict import print_verdict
     from reports.build import build_report
+    from tasks.stores import opened_store
 
     with opened_store(store, results) as opened:
         found = find_run(opened, run_id, results=results)
@@ -228,8 +231,9 @@ def query(
 ) -> None:
     """Ask a run's samples in SQL: at a prompt, or what --sql, --file or stdin says."""
     from flows import cli_query
-    from flows.cli_runs import find_run, opened_store
+    from flows.cli_runs import find_run
     from reports.questions import open_questions
+    from tasks.stores import opened_store
 
     text = cli_query.sql_of(sql, file)
     console = Console(stderr=True)
@@ -255,8 +259,9 @@ def stop(
     timeout: Annotated[str, typer.Option(help="How long to wait for its end.")] = "5m",
 ) -> None:
     """End a run in order, from anywhere, and wait until it has ended."""
-    from flows.cli_runs import find_run, opened_store, stop_run
+    from flows.cli_runs import find_run, stop_run
     from scenarios.durations import parse_duration_s
+    from tasks.stores import opened_store
 
     try:
         within_s = parse_duration_s(timeout)
@@ -280,7 +285,8 @@ def prune(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Delete the oldest ended runs from the store, and their copies in the results folder."""
-    from flows.cli_runs import delete_run, ended_beyond, opened_store, stored_runs
+    from flows.cli_runs import delete_run, ended_beyond, stored_runs
+    from tasks.stores import opened_store
 
     console = Console(stderr=True)
     with opened_store(store, results) as opened:

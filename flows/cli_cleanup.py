@@ -34,9 +34,10 @@ def cleanup(
     as_json: Json = False,
 ) -> None:
     """Remove machines, templates, keys and groups of ours from the AWS account."""
-    from flows.sweep import look, opened, regions_of, remove_leftovers, running_by_lease
+    from flows.sweep import look, regions_of, remove_leftovers, running_by_lease
     from scenarios.durations import parse_duration_s
     from tasks.fleets.ec2_prices import has_account
+    from tasks.stores import opened_store
 
     console = Console(stderr=True)
     try:
@@ -48,7 +49,7 @@ def cleanup(
             "No AWS credentials are configured, so there is nothing to look at.",
             hint="Set AWS_PROFILE or AWS_ACCESS_KEY_ID.",
         )
-    with opened(store, results) as runs:
+    with opened_store(store, results) as runs:
         found = look(
             regions_of(region),
             run_id=run_id,

@@ -41,8 +41,9 @@ def compare(
     results: Results = RESULTS,
 ) -> None:
     """Compare two runs of one scenario, and end with whether the second one is slower."""
-    from flows.cli_runs import find_run, opened_store
+    from flows.cli_runs import find_run
     from reports.compare import compare_runs, read_both
+    from tasks.stores import opened_store
 
     least = share_of(min_effect)
     with opened_store(store, results) as opened:

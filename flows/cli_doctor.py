@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
-from flows.cli_options import RESULTS, Json, Overrides, Results, StoreUrl
+from flows.cli_options import RESULTS, FleetKind, Json, Overrides, RelayUrl, Results, StoreUrl
 from flows.cli_print import new_table, print_json, print_table
 from run_store.errors import CannotRunError
 
@@ -25,12 +25,8 @@ def doctor(
         str, typer.Argument(help="The scenario that is to be run: its name or file.")
     ] = "local",
     *,
-    relay_url: Annotated[
-        str | None, typer.Option(envvar="RELAY_URL", help="The relay: ws://host:port/.")
-    ] = None,
-    fleet: Annotated[
-        Literal["local", "ssh", "ec2"] | None, typer.Option(help="Where the workers come from.")
-    ] = None,
+    relay_url: RelayUrl = None,
+    fleet: FleetKind = None,
     overrides: Overrides = None,
     store: StoreUrl = None,
     results: Results = RESULTS,

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 RunId = Annotated[str, typer.Argument(help="The run's id, or an end of it that is unique.")]
+RelayUrl = Annotated[
+    str | None, typer.Option(envvar="RELAY_URL", help="The relay: ws://host:port/.")
+]
+FleetKind = Annotated[
+    Literal["local", "ssh", "ec2"] | None, typer.Option(help="Where the workers come from.")
+]
 StoreUrl = Annotated[
     str | None,
     typer.Option(

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import datetime as dt
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +18,8 @@ from pydantic import ValidationError
 from run_store.errors import CannotRunError, DeadlineError, NoSuchRunError, UsageError
 from run_store.layout import RUNS, RunLayout
 from run_store.messages import Lease, RunRecord
-from run_store.store import Store, StoreAddress
+from run_store.store import Store
 from scenarios.model import Scenario
-from tasks.local_services import local_store
 
 AT_ONCE = 8
 LOST_AFTER_S = 3600.0
@@ -80,23 +78,6 @@ class StoredRun:
 
 def _sentence(capacity: object) -> str | None:
     return capacity.get("sentence") if isinstance(capacity, dict) else None
-
-
-@contextlib.contextmanager
-def opened_store(url: str | None, results: Path) -> Iterator[Store | None]:
-    """Open the store that the user named, or the local one; None if there is no local one yet."""
-    if url and url.startswith("block:"):
-        # Prefect is slow to import, and reads its settings as it is.
-        from tasks.store_address import store_address  # noqa: PLC0415
-
-        yield Store(asyncio.run(store_address(url)))
-    elif url:
-        yield Store(StoreAddress.from_url(url))
-    elif (results / "store").is_dir():
-        with local_store(results) as address:
-            yield Store(address)
-    else:
-        yield None
 
 
 def stored_runs(store: Store) -> list[StoredRun]:

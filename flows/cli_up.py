@@ -20,7 +20,6 @@ from tasks import processes
 from tasks.local_services import free_port, local_relay, local_store
 from tasks.processes import PROJECT, GuardedProcess
 
-POOL = "relay-load"
 UI_PORT = 4200
 RELAY_PORT = 8081
 RUNS_END_WITHIN_S = 60.0
@@ -88,6 +87,9 @@ def _port(asked: int | None, usual: int) -> int:
 
 @contextlib.contextmanager
 def _worker(results: Path) -> Iterator[GuardedProcess]:
+    # As above: it imports Prefect.
+    from flows.registration import POOL
+
     command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL]
     worker = processes.start(
         "Prefect's worker",
@@ -107,7 +109,7 @@ def _greet(console: Console, api: str, relay_url: str, results: Path) -> None:
     console.print(f"\n[bold]Prefect's UI:[/] {ui}\nThe local relay: {relay_url}\n")
     console.print("Start a run there, or in another terminal:", highlight=False)
     console.print(f"  export PREFECT_API_URL={api}", highlight=False, soft_wrap=True)
-    console.print(f"  prefect deployment run {POOL}/local --watch", highlight=False)
+    console.print("  prefect deployment run relay-load/local --watch", highlight=False)
     console.print(f"\nReports come to {results}. Ctrl-C stops all of this.", soft_wrap=True)
 
 

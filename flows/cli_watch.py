@@ -27,8 +27,9 @@ def watch(
     ] = 5,
 ) -> None:
     """Show a run's report while the run goes on; it ends with the run."""
-    from flows.cli_runs import find_run, opened_store  # noqa: PLC0415 - --help answers at once
+    from flows.cli_runs import find_run  # noqa: PLC0415 - --help answers at once
     from reports.live_page import PageServer, look_at  # noqa: PLC0415 - likewise
+    from tasks.stores import opened_store  # noqa: PLC0415 - likewise
 
     console = Console(stderr=True)
     with opened_store(store, results) as opened:

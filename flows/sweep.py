@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
@@ -20,7 +19,7 @@ from prefect.states import Crashed
 from run_store.errors import FleetError, StoreError
 from run_store.layout import RUNS, RunLayout
 from run_store.messages import Lease, RunRecord
-from run_store.store import Store, StoreAddress
+from run_store.store import Store
 from tasks.fleets.ec2_prices import has_account
 from tasks.fleets.ec2_resources import (
     Resource,
@@ -29,7 +28,7 @@ from tasks.fleets.ec2_resources import (
     find_resources,
     remove_resources,
 )
-from tasks.local_services import local_store
+from tasks.stores import opened_store
 
 log = logging.getLogger(__name__)
 
@@ -179,18 +178,6 @@ def running_by_lease(store: Store, *, watch_s: float = LEASE_WATCH_S) -> IsRunni
     return says
 
 
-@contextlib.contextmanager
-def opened(url: str | None, results: Path) -> Iterator[Store | None]:
-    """Open the store at `url`, or the local one in `results`; None if there is neither."""
-    if url:
-        yield Store(StoreAddress.from_url(url))
-    elif (results / "store").is_dir():
-        with local_store(results) as address:
-            yield Store(address)
-    else:
-        yield None
-
-
 @flow(name="relay-load-sweep", persist_result=False)
 def sweep(
     region: str = ALL_REGIONS,
@@ -200,15 +187,15 @@ def sweep(
 ) -> list[str]:
     """Remove what has outlived its run, in one region or all; return what it found.
 
-    `store` (s3://bucket/prefix; else RELAY_LOAD_STORE, or the local one) lets it see which runs
-    are alive; without one, expiry alone decides. `flow_run` is the id of one whose heartbeat has
-    stopped: unless its lease is alive it is marked as crashed, and what it holds goes at once.
-    Where no AWS account is configured nothing is looked for. Raises FleetError if something
-    remains.
+    `store` (s3://bucket/prefix or block:NAME; else RELAY_LOAD_STORE, or the local one) lets it
+    see which runs are alive; without one, expiry alone decides. `flow_run` is the id of one whose
+    heartbeat has stopped: unless its lease is alive it is marked as crashed, and what it holds
+    goes at once. Where no AWS account is configured nothing is looked for. Raises FleetError if
+    something remains.
     """
     url = store or os.environ.get("RELAY_LOAD_STORE")
     results = Path(os.environ.get("RELAY_LOAD_RESULTS") or "results")
-    with opened(url, results) as runs:
+    with opened_store(url, results) as runs:
         is_running = running_by_lease(runs) if runs else lambda _: None
         run_id = None
         if flow_run:
