@@ -111,7 +111,7 @@ async def relay_load(
 
 async def _load(run: PreparedRun, interrupts: Interrupts) -> None:
     """Have workers and agents, and carry out the phases that are not complete yet."""
-    budget = BudgetKeeper(run.context.scenario, run.estimate)
+    budget = BudgetKeeper(run.context.scenario, run.estimate, spent_usd=run.record.actual_usd or 0)
     async with LeaseKeeper(run.context), budget:
         workers = await provision(run.context)
         run.record.attempts[-1].workers = [worker.name for worker in workers]

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
+from run_store.errors import FleetError
 from scenarios.durations import format_duration
 from scenarios.model import Scenario
 from tasks.cost import Estimate, check_budget, estimate, seconds_within
@@ -47,16 +48,23 @@ def in_words(cost: Estimate | None) -> str:
 class BudgetKeeper:
     """Ends a run in order when its `max_usd` is nearly spent, for as long as an `async with`.
 
-    The clock starts with it: enter it before anything is rented.
+    The clock starts with it: enter it before anything is rented. `spent_usd` is what earlier
+    attempts at the run have cost. Raises FleetError if nothing is left of its budget.
     """
 
-    def __init__(self, scenario: Scenario, cost: Estimate | None) -> None:
-        self._max_usd = scenario.max_usd
-        self._stays_s = seconds_within(scenario.max_usd, cost)
+    def __init__(self, scenario: Scenario, cost: Estimate | None, *, spent_usd: float = 0) -> None:
+        limit = scenario.max_usd
+        self._max_usd = limit
+        self._stays_s = seconds_within(None if limit is None else limit - spent_usd, cost)
         self._began_s = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
     async def __aenter__(self) -> Self:
+        if self._stays_s is not None and self._stays_s <= 0:
+            raise FleetError(
+                f"Its budget of ${self._max_usd:.2f} was spent by earlier attempts.",
+                hint="Raise max_usd, or start a new run.",
+            )
         self._began_s = asyncio.get_running_loop().time()
         return self
 
