@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from tasks.lease_keeper import LeaseKeeper
 from tasks.load import load_phase, wind_down
 from tasks.preparation import PreparedRun, Wanted, found, prepared
 from tasks.provision import provision
+from tasks.relay_lock import RelayLock, free_relay, turn_at_relay
 from tasks.report import make_report, report
 from tasks.teardown import give_back, teardown
 
@@ -40,6 +43,7 @@ async def release_run(flow: Flow[..., Any], flow_run: FlowRun, state: State) -> 
     async with found(wanted) as context:
         if context is not None:
             await give_back(context)
+            await asyncio.to_thread(free_relay, context.store(), context.relay_url, context.run_id)
 
 
 @flow(
@@ -87,14 +91,16 @@ async def relay_load(
         async with prepared(wanted) as run:
             problem: BaseException | None = None
             left: Exception | None = None
-            try:
-                if run.remaining:
-                    await _load(run, interrupts)
-            except BaseException as error:  # noqa: BLE001 - teardown and report come first
-                problem = interrupts.as_error(error)
-            finally:
-                interrupts.teardown_begins()
-                left = await _teardown(run)
+            async with AsyncExitStack() as held:
+                try:
+                    if run.remaining:
+                        turn = turn_at_relay(run.context, is_own=run.has_own_relay)
+                        await _load(run, interrupts, await held.enter_async_context(turn))
+                except BaseException as error:  # noqa: BLE001 - teardown and report come first
+                    problem = interrupts.as_error(error)
+                finally:
+                    interrupts.teardown_begins()
+                    left = await _teardown(run)
             await run.load_ended(problem, left)
             problem = problem or left
             if problem is not None and not run.is_to_be_reported(problem):
@@ -109,7 +115,7 @@ async def relay_load(
     return _judged(summary, run)
 
 
-async def _load(run: PreparedRun, interrupts: Interrupts) -> None:
+async def _load(run: PreparedRun, interrupts: Interrupts, relay: RelayLock) -> None:
     """Have workers and agents, and carry out the phases that are not complete yet."""
     budget = BudgetKeeper(run.context.scenario, run.estimate, spent_usd=run.record.actual_usd or 0)
     async with LeaseKeeper(run.context), budget:
@@ -117,6 +123,7 @@ async def _load(run: PreparedRun, interrupts: Interrupts) -> None:
         run.record.attempts[-1].workers = [worker.name for worker in workers]
         conductor = await deploy(run.context, workers)
         budget.ends(conductor.end)
+        relay.when_lost = conductor.end
         interrupts.load_begins(conductor)
         try:
             await conductor.reconnect(run.remaining[0])

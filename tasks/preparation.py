@@ -29,6 +29,7 @@ from tasks.lease_keeper import EVERY_S
 from tasks.local_services import local_relay, local_store
 from tasks.observation import current_observer
 from tasks.plan import remaining_phases
+from tasks.relay_lock import free_relay
 from tasks.roll_call import now_us
 from tasks.run_context import RunContext
 from tasks.store_address import store_address
@@ -59,7 +60,7 @@ class PreparedRun:
 
     `remaining` are the phases to carry out, by their place in the scenario. `stopped` says why
     its user or its budget ended it early, `ended_early` which stop objective did;
-    `has_measured` that there are samples of it.
+    `has_measured` that there are samples of it, `has_own_relay` that it started its relay itself.
     """
 
     context: RunContext
@@ -68,6 +69,7 @@ class PreparedRun:
     stopped: str = ""
     ended_early: str = ""
     has_measured: bool = False
+    has_own_relay: bool = False
     estimate: Estimate | None = None
 
     def save(self) -> None:
@@ -150,6 +152,7 @@ async def prepared(wanted: Wanted) -> AsyncIterator[PreparedRun]:
         await asyncio.to_thread(store.check)
         run_id = await asyncio.to_thread(_run_id, store, scenario, wanted.identity)
         folder = wanted.results.resolve() / run_id
+        has_own_relay = relay_url is None
         if relay_url is None or facts is None:
             observer.step("prepare", "starting the local relay")
             own = await services.enter_async_context(local_relay(log=folder / "relay.log"))
@@ -182,13 +185,14 @@ async def prepared(wanted: Wanted) -> AsyncIterator[PreparedRun]:
             chromium=str(chromium) if chromium else None,
         )
         await _end_earlier_attempt(context, store)
+        await asyncio.to_thread(free_relay, store, relay_url, run_id)
         done = await asyncio.to_thread(_complete_phases, context, store)
         remaining = remaining_phases(scenario, done)
         if run.ended_early:
             remaining = []  # a stop objective has judged it
         run.attempts[-1].first_phase = remaining[0] if remaining else len(scenario.phases)
         observer.step("prepare", f"run {run_id}: {scenario.summary_line()}, {relay_url}")
-        yield PreparedRun(context, run, remaining, estimate=cost)
+        yield PreparedRun(context, run, remaining, estimate=cost, has_own_relay=has_own_relay)
 
 
 @contextlib.asynccontextmanager

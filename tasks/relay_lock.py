@@ -18,18 +18,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import platform
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Self
 from urllib.parse import urlsplit
 
-from run_store.errors import DeadlineError, StoreError
-from run_store.layout import relay_claims
+from run_store.errors import DeadlineError, InterruptedRunError, StoreError
+from run_store.layout import RunLayout, relay_claims
 from run_store.messages import RelayClaim
 from run_store.store import Store
 from tasks.observation import current_observer
+from tasks.preflight import is_loopback
 from tasks.roll_call import Beats, now_us
+from tasks.run_context import RunContext
 from tasks.threads import to_its_end
 
 log = logging.getLogger(__name__)
@@ -45,15 +48,19 @@ PREFECT_LEASE_S = 60.0
 """How long Prefect keeps the slot of a flow that was killed; it takes no less."""
 _SAY_EVERY_S = 60.0
 _PORTS = {"ws": 80, "wss": 443, "http": 80, "https": 443}
-_LOOPBACK = {"localhost": "127.0.0.1", "::1": "127.0.0.1"}
 
 
 def relay_name(relay_url: str) -> str:
-    """Return the name that a relay is locked by: `host-port`, alike for all ways to write it."""
+    """Return a relay's name, `host-port`, alike for all ways to write it.
+
+    One on loopback is named with its machine: others that share the bucket have their own.
+    """
     parts = urlsplit(relay_url)
     host = (parts.hostname or "").lower()
     port = parts.port or _PORTS.get(parts.scheme, 0)
-    return f"{_LOOPBACK.get(host, host).replace(':', '.')}-{port}"
+    if is_loopback(host):
+        return f"{platform.node().lower()}.loopback-{port}"
+    return f"{host.replace(':', '.')}-{port}"
 
 
 def ahead_of(own: RelayClaim, others: Sequence[RelayClaim]) -> list[RelayClaim]:
@@ -71,7 +78,8 @@ class RelayLock:
     """A run's claim to a relay; an `async with` waits until it is the first, and gives it back.
 
     `when_lost` is called with a reason if the relay is lost meanwhile. Raises StoreError if the
-    store does not answer, DeadlineError after `within_s`.
+    store does not answer, DeadlineError after `within_s`, InterruptedRunError if the run is asked
+    to stop while it waits.
     """
 
     def __init__(
@@ -88,6 +96,7 @@ class RelayLock:
         self._store = store
         self._relay = relay_url
         self._folder = relay_claims(relay_name(relay_url))
+        self._stop = RunLayout(run_id).stop
         self._within_s = within_s
         self._expires_after_s = expires_after_s
         self._every_s = every_s
@@ -147,6 +156,8 @@ class RelayLock:
             if not ahead:
                 self._holds = True
                 return
+            if await asyncio.to_thread(self._store.get, self._stop) is not None:
+                raise InterruptedRunError("The run was asked to stop while it waited for its turn.")
             holder, now = ahead[0].run_id, time.monotonic()
             if now > deadline:
                 raise DeadlineError(
@@ -218,6 +229,21 @@ class RelayLock:
             if key != self._key
         )
         return [claim for claim in claims if claim is not None]
+
+
+@contextlib.asynccontextmanager
+async def turn_at_relay(context: RunContext, *, is_own: bool) -> AsyncIterator[RelayLock]:
+    """Hold a run's relay for it alone: among this Prefect server's runs, and in the bucket.
+
+    A relay that the run has started for itself is nobody else's, and nothing is held. Raises as
+    RelayLock and `prefect_slot` do.
+    """
+    lock = RelayLock(context.store(), context.relay_url, context.run_id)
+    if is_own:
+        yield lock
+        return
+    async with prefect_slot(context.relay_url), lock:
+        yield lock
 
 
 def free_relay(store: Store, relay_url: str, run_id: str) -> None:

@@ -19,11 +19,12 @@ from prefect.states import Cancelling, Scheduled
 
 from flows.relay_load import relay_load, release_run
 from run_store.errors import FleetError, InterruptedRunError, InvalidRunError
-from run_store.layout import RunLayout
+from run_store.layout import RunLayout, relay_claims
 from run_store.messages import Order, PhaseRecord, RunRecord
 from run_store.store import Store
-from tasks.local_services import free_port, local_store
+from tasks.local_services import RelayAddress, free_port, local_store
 from tasks.preparation import Wanted, prepared
+from tasks.relay_lock import RelayLock, relay_name
 from tests.flow_process import BRIEF, MARK, FlowProcess, run_record, with_mark
 from tests.store_server import StoreServer
 from tests.waiting import wait_for
@@ -216,6 +217,25 @@ async def test_a_run_that_fails_before_its_load_is_reported(tmp_path: Path) -> N
     assert (summary["state"], summary["validity"]) == ("failed", "invalid")
     assert "cannot be reached" in " ".join(summary["problems"])
     assert (results / record.run_id / "report.html").stat().st_size > 0
+
+
+async def test_runs_of_one_relay_take_turns(tmp_path: Path, quiet_relay: RelayAddress) -> None:
+    """While another run has the relay nothing is started; then the run passes."""
+    results = tmp_path / "results"
+    claims = relay_claims(relay_name(quiet_relay.url))
+    with local_store(results) as address:
+        store = Store(address)
+        async with RelayLock(store, quiet_relay.url, "another-run"):
+            flow = asyncio.create_task(
+                relay_load(
+                    "local", relay_url=quiet_relay.url, results=str(results), overrides=BRIEF
+                )
+            )
+            await asyncio.to_thread(wait_for, lambda: len(store.keys(claims)) == 2, within_s=60)
+            assert run_record(results).state == "running"
+            assert not list(results.glob("store/relay-load/runs/*/attempt=1/*"))
+        assert (await flow)["verdict"] == "passed"
+        assert store.keys(claims) == []
 
 
 @pytest.mark.parametrize(("moment", "reported"), [("deploy: ", False), ("00-load: ", True)])

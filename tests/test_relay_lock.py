@@ -2,17 +2,22 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import platform
 
 import pytest
+from prefect.client.orchestration import get_client
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from run_store.errors import DeadlineError
-from run_store.layout import relay_claims
+from run_store.errors import DeadlineError, InterruptedRunError
+from run_store.layout import RunLayout, relay_claims
 from run_store.messages import RelayClaim
 from run_store.store import Store, StoreAddress
+from tasks import relay_lock
 from tasks.observation import Silent, showing
-from tasks.relay_lock import RelayLock, ahead_of, free_relay, relay_name
+from tasks.relay_lock import RelayLock, ahead_of, free_relay, prefect_slot, relay_name
 
 RELAY = "ws://127.0.0.1:8081/"
+HERE = platform.node().lower()
 
 
 def lock(store: Store, run_id: str, relay: str = RELAY, *, within_s: float = 20) -> RelayLock:
@@ -26,8 +31,9 @@ def claim(token: str, number: int) -> RelayClaim:
 @pytest.mark.parametrize(
     ("url", "name"),
     [
-        ("ws://localhost:8081/", "127.0.0.1-8081"),
-        ("ws://127.0.0.1:8081", "127.0.0.1-8081"),
+        ("ws://localhost:8081/", f"{HERE}.loopback-8081"),
+        ("ws://127.0.0.1:8081", f"{HERE}.loopback-8081"),
+        ("ws://[::1]:8081", f"{HERE}.loopback-8081"),
         ("wss://Relay.Example/", "relay.example-443"),
         ("ws://relay.example/", "relay.example-80"),
         ("ws://[2001:db8::1]:9/", "2001.db8..1-9"),
@@ -130,3 +136,31 @@ async def test_a_holder_learns_that_it_lost(store_address: StoreAddress) -> None
         async with lock(store, "next", within_s=0.5):
             [key] = store.keys(folder)
             assert "next" in key
+
+
+async def test_a_waiting_run_can_be_stopped(store_address: StoreAddress) -> None:
+    """`relay-load stop` ends a run that waits for its turn, and its claim is gone."""
+    store, folder = Store(store_address), relay_claims(relay_name(RELAY))
+    store.put(RunLayout("waiting").stop, b"{}")
+    async with lock(store, "first"):
+        with pytest.raises(InterruptedRunError, match="asked to stop"):
+            async with lock(store, "waiting"):
+                pass
+        assert len(store.keys(folder)) == 1
+
+
+async def test_deployed_runs_share_a_limit_of_prefect(
+    prefect_api: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The limit is made where it is missing, lets one in at a time, and is free afterwards."""
+    monkeypatch.setattr(relay_lock, "_SAY_EVERY_S", 1.0)
+    monkeypatch.setenv("PREFECT__RUNTIME__DEPLOYMENT__ID", "a-deployment")
+    name = f"relay-{relay_name(RELAY)}"
+    with temporary_settings({PREFECT_API_URL: prefect_api}):
+        async with prefect_slot(RELAY):
+            with pytest.raises(DeadlineError, match=f"prefect gcl inspect {name}"):
+                async with prefect_slot(RELAY, within_s=0.5):
+                    pass
+        async with prefect_slot(RELAY, within_s=5), get_client() as client:
+            limit = await client.read_global_concurrency_limit_by_name(name)
+    assert (limit.limit, limit.active_slots) == (1, 1)
