@@ -20,13 +20,10 @@ Row = tuple[Any, ...]
 
 def audit(site: Site, result: Result) -> None:
     """Fill in what is left of a case: leaks, rows that are not in the bucket, and the report."""
-    result.leaks = [*site.gone(), *site.left()]
+    result.leaks = site.gone()
     spooled, stored = rows_spooled(site), rows_stored(site)
     result.rows_spooled = sum(spooled.values())
-    missing = spooled - stored
-    result.unrecovered = list(site.unrecovered)
-    if not result.unrecovered:
-        result.rows_lost = sum(missing.values())
+    result.rows_lost = sum((spooled - stored).values())
     # A row that an agent could not note any more before it was killed is in no ledger.
     result.rows_twice = sum(n - spooled[row] for row, n in stored.items() if 0 < spooled[row] < n)
     summary = site.summary()

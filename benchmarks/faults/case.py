@@ -17,16 +17,11 @@ class HungError(Exception):
 
 @dataclass(frozen=True)
 class Case:
-    """One row of the table. `play` does it on a site of its own and returns how it ended.
-
-    `at_once` cases have the machine to themselves.
-    """
+    """One row of the table. `play` does it on a site of its own and returns how it ended."""
 
     name: str
     done: str
     play: Callable[[Site], str]
-    alone: bool = False
-    only_full: bool = False
 
     @property
     def group(self) -> str:
@@ -36,7 +31,7 @@ class Case:
 
 @dataclass
 class Result:
-    """What a case came to. `leaks`, `lost` and `unrecovered` say what; empty is good."""
+    """What a case came to: `leaks` are processes that it left, rows those of its samples."""
 
     case: Case
     ended_as: str = ""
@@ -44,7 +39,6 @@ class Result:
     rows_spooled: int = 0
     rows_lost: int = 0
     rows_twice: int = 0
-    unrecovered: list[str] = field(default_factory=list)
     report: str = ""
     problem: str = ""
     hung: bool = False
@@ -65,7 +59,6 @@ class Result:
             "rows_spooled": self.rows_spooled,
             "rows_lost": self.rows_lost,
             "rows_twice": self.rows_twice,
-            "unrecovered": self.unrecovered,
             "report": self.report,
             "problem": self.problem,
             "hung": self.hung,

@@ -124,15 +124,6 @@ def s3_error(status: int, code: str) -> Answer:
     return Answer(status, f"<Error><Code>{code}</Code><Message>of the suite</Message></Error>")
 
 
-def ec2_error(status: int, code: str) -> Answer:
-    """Return an error as EC2 words it."""
-    return Answer(
-        status,
-        f"<Response><Errors><Error><Code>{code}</Code><Message>of the suite</Message></Error>"
-        "</Errors><RequestID>0</RequestID></Response>",
-    )
-
-
 class Teller:
     """An HTTP server that passes requests on, unless `tell` has an answer of its own."""
 

@@ -18,7 +18,6 @@ import psutil
 from benchmarks.faults.case import HungError
 from benchmarks.faults.stage import Stage, as_plan
 from run_store.layout import RUNS, RunLayout
-from run_store.messages import RunRecord
 from run_store.store import Store
 from tasks.processes import PROJECT
 from tests.flow_process import MARK, with_mark
@@ -61,8 +60,6 @@ class Site:
         self.process: subprocess.Popen[bytes] | None = None
         self.closing = contextlib.ExitStack()
         self.names: list[str] = []
-        self.unrecovered: list[str] = []
-        self.left: Callable[[], list[str]] = list
 
     # What a case does.
 
@@ -78,11 +75,11 @@ class Site:
                 start_new_session=True,
             )
 
-    def deployed(self, deployment: str = "") -> None:
+    def deployed(self) -> None:
         """Have a worker start the flow, as a click in Prefect's UI does."""
         made = self.stage.ask(
             "POST",
-            f"/deployments/{deployment or self.stage.deployment()}/create_flow_run",
+            f"/deployments/{self.stage.deployment()}/create_flow_run",
             {
                 "parameters": self._given(),
                 "state": {"type": "SCHEDULED"},
@@ -94,11 +91,8 @@ class Site:
 
     def cancel(self) -> None:
         """Cancel the flow run through Prefect's API."""
-        self._set_state("CANCELLING", "Cancelling")
-
-    def retry(self) -> None:
-        """Press Retry."""
-        self._set_state("SCHEDULED", "AwaitingRetry")
+        body = {"state": {"type": "CANCELLING", "name": "Cancelling"}}
+        self.stage.ask("POST", f"/flow_runs/{self.flow_run}/set_state", body)
 
     def send(self, number: signal.Signals) -> None:
         """Send the flow's process a signal, and it alone."""
@@ -161,11 +155,6 @@ class Site:
         """Return the run's id; nothing before it has one."""
         names = self.store().folders(RUNS)
         return names[-1] if names else ""
-
-    def record(self) -> RunRecord | None:
-        """Return `run.json`."""
-        run_id = self.run_id()
-        return self.store().get_message(RunLayout(run_id).run, RunRecord) if run_id else None
 
     def summary(self) -> dict[str, Any]:
         """Return the report's summary from the bucket; empty if there is none."""
@@ -235,10 +224,6 @@ class Site:
 
     def _own(self) -> dict[str, str]:
         return {MARK: self.mark, "RELAY_LOAD_FAULTS": as_plan(**self.plan), **self.environment}
-
-    def _set_state(self, kind: str, name: str) -> None:
-        body = {"state": {"type": kind, "name": name}, "force": kind == "SCHEDULED"}
-        self.stage.ask("POST", f"/flow_runs/{self.flow_run}/set_state", body)
 
 
 def _said_of(process: psutil.Process) -> str:

@@ -9,12 +9,12 @@ has no switch for any of it. The environment's RELAY_LOAD_FAULTS holds a plan as
     ledger      a folder: each batch that an agent has spooled is written there once more
     agent_s3    the endpoint by which agents reach the store, in place of the orchestrator's
     grace_s     how long agents go on while the store does not answer
-    path        a folder that agents find programs in before all others
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import importlib.abc
 import importlib.util
 import json
@@ -33,11 +33,14 @@ def _set(name: str, value: object) -> Change:
 
 
 def _raise_in(name: str, text: str) -> Change:
-    async def raising(*_words: object, **_named: object) -> NoReturn:
-        raise RuntimeError(text)
-
     def change(module: Any) -> None:
-        getattr(module, name).fn = raising
+        task = getattr(module, name)
+
+        @functools.wraps(task.fn)  # Prefect names a task run by its parameters
+        async def raising(*_words: object, **_named: object) -> NoReturn:
+            raise RuntimeError(text)
+
+        task.fn = raising
 
     return change
 
@@ -47,6 +50,7 @@ def _slow(name: str, seconds: float) -> Change:
         task = getattr(module, name)
         function = task.fn
 
+        @functools.wraps(function)
         async def slow(*words: object, **named: object) -> object:
             await asyncio.sleep(seconds)
             return await function(*words, **named)
@@ -133,8 +137,6 @@ def _begin(plan: dict[str, Any]) -> None:
         changes["run_store.agent_config"] = [
             _redirect(plan.get("agent_s3", ""), plan.get("grace_s", 0.0))
         ]
-        if "path" in plan:
-            os.environ["PATH"] = os.pathsep.join((plan["path"], os.environ["PATH"]))
     if changes:
         sys.meta_path.insert(0, _AfterImport(changes))
 
