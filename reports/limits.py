@@ -1,4 +1,4 @@
-"""Where the generator's own doing begins: the limits that validity and the findings share."""
+"""Where the generator's own doing begins: limits of validity, findings, and steps of load."""
 
 from __future__ import annotations
 

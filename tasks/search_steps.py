@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Literal
 
+from reports.limits import BUSY_CPU_PERCENT, LATE_MS
 from run_store.capacity import CapacityResult, Over
 from run_store.steps import Step, StepObjective
 from scenarios.objectives import Objective, parse_objective
@@ -18,9 +19,6 @@ NOISE_LEAST = 0.03
 NOISE_OF_ONE = 0.3
 """What the logarithm of a 95th percentile scatters by if it is of one edit; less by the root of
 their number. Edits wait for each other, so that deliveries of one edit count as one."""
-LATE_MS = 50.0
-"""A worker whose edits are later than this at the 99th percentile is not to be believed."""
-BUSY_SHARE = 0.9
 RELAY_LETS_IN = "the relay lets every connection in"
 
 
@@ -120,7 +118,7 @@ def _of_generator(step: Step, load: float, after_s: float, came_back: bool) -> T
     if step.outcome == "doubtful":
         return Tried(load, "unclear")
     late = step.generator.lateness_p99_ms / LATE_MS
-    score = max(late, step.generator.cpu_share / BUSY_SHARE)
+    score = max(late, step.generator.cpu_share / (BUSY_CPU_PERCENT / 100))
     if step.outcome == "generator_saturated":
         return Tried(load, "missed", score=max(score, 1.001), objective=step.generator.why)
     if step.outcome == "bad":

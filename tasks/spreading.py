@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from reports.limits import LATE_MS
 from run_store.messages import Status
 
 MOST_CPU_PERCENT = 85.0
 MOST_MEMORY_SHARE = 0.8
-MOST_LATENESS_MS = 50.0
 _GIB_MB = 1024.0
 
 
@@ -43,7 +43,7 @@ def _why_not(status: Status | None, extra: int) -> str:
         return ""
     if vitals.cpu_percent * share > MOST_CPU_PERCENT:
         return f"{status.worker} would need {vitals.cpu_percent * share:.0f} % of its CPU"
-    if vitals.lateness_p99_ms > MOST_LATENESS_MS:
+    if vitals.lateness_p99_ms > LATE_MS:
         return f"{status.worker} is late already, by {vitals.lateness_p99_ms:.0f} ms (p99)"
     memory_gb = status.host.get("memory_gb")
     needs_mb = vitals.memory_mb + vitals.browser_memory_mb * share

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from reports.limits import BUSY_CPU_PERCENT, LATE_MS, MISSED_INVALID
 from run_store.steps import (
     Outcome,
     Percentiles,
@@ -21,12 +22,10 @@ from tasks.stress import Level
 
 OPEN_SHARE = 0.98
 """A step in which fewer of its connections are open at the end did not reach its level."""
-LATE_MS = 50.0
 LATE_SHARE = 0.01
 LATE_EDITS = 3
 """A generator that began so many edits so late, and that share of them, was at its limit."""
-BUSY_SHARE = 0.9
-MISSED_SHARE = 0.01
+BUSY_SHARE = BUSY_CPU_PERCENT / 100
 
 
 @dataclass(frozen=True)
@@ -132,7 +131,7 @@ def _generator(stretch: Stretch) -> StepGenerator:
     why = []
     if late >= LATE_EDITS and late > LATE_SHARE * began:
         why.append(f"{late:,.0f} of {began:,.0f} edits began more than {LATE_MS:.0f} ms late")
-    if missed > max(1, MISSED_SHARE * offered):
+    if missed > max(1, MISSED_INVALID * offered):
         why.append(f"{missed:,} of {offered:,} edits were not begun at all")
     if len(busy) * 2 > len(stretch.inner):
         why.append(f"a worker's CPU was above {BUSY_SHARE:.0%} and its pages late")
