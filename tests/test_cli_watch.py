@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import subprocess
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO, cast
 from urllib.response import addinfourl
 
 import pytest
@@ -33,19 +36,27 @@ def run(store_address: StoreAddress) -> RunWriter:
     return run
 
 
-def test_a_run_is_watched_until_it_ends(
-    run: RunWriter, store_address: StoreAddress, tmp_path: Path
-) -> None:
-    """The page asks for its successor while the run goes on; the last one does not."""
+@contextlib.contextmanager
+def watching(
+    run: RunWriter, address: StoreAddress, folder: Path
+) -> Iterator[tuple[subprocess.Popen[str], TextIO, str]]:
+    """Watch a run; give the process, what it says, and the address of the page."""
     with subprocess.Popen(
-        [str(PROGRAM), "watch", run.run_id, *store_arguments(store_address), "--every", "1"],
-        cwd=tmp_path,
-        env=environment(tmp_path, **store_environment(store_address)),
+        [str(PROGRAM), "watch", run.run_id, *store_arguments(address), "--every", "1"],
+        cwd=folder,
+        env=environment(folder, **store_environment(address)),
         stderr=subprocess.PIPE,
         text=True,
     ) as watch:
         assert watch.stderr is not None
-        url = watch.stderr.readline().split()[1]
+        yield watch, cast("TextIO", watch.stderr), watch.stderr.readline().split()[1]
+
+
+def test_a_run_is_watched_until_it_ends(
+    run: RunWriter, store_address: StoreAddress, tmp_path: Path
+) -> None:
+    """The page asks for its successor while the run goes on; the last one does not."""
+    with watching(run, store_address, tmp_path) as (watch, said, url):
 
         def page() -> addinfourl | None:
             try:
@@ -72,7 +83,7 @@ def test_a_run_is_watched_until_it_ends(
         assert final is not None
         assert b"still going on" not in final.read()
         assert watch.wait(30) == 0
-        assert "has ended: passed, valid" in watch.stderr.read()
+        assert "has ended: passed, valid" in said.read()
 
 
 def test_ctrl_c_ends_the_watch_alone(
@@ -80,16 +91,8 @@ def test_ctrl_c_ends_the_watch_alone(
 ) -> None:
     """The watch ends with 130, and has written nothing to the bucket."""
     before = Store(store_address).keys(RunLayout(run.run_id).root)
-    with subprocess.Popen(
-        [str(PROGRAM), "watch", run.run_id, *store_arguments(store_address)],
-        cwd=tmp_path,
-        env=environment(tmp_path, **store_environment(store_address)),
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as watch:
-        assert watch.stderr is not None
-        url = watch.stderr.readline().split()[1]
-        assert "still going: 4" in watch.stderr.readline()
+    with watching(run, store_address, tmp_path) as (watch, said, url):
+        assert "still going: 4" in said.readline()
         with urllib.request.urlopen(f"{url}summary.json", timeout=10) as summary:  # noqa: S310 - ours
             assert json.load(summary)["running"] is True
         watch.send_signal(signal.SIGINT)
