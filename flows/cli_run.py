@@ -104,6 +104,8 @@ async def _check_first(asked: Asked) -> None:
     if (asked.fleet or scenario.fleet.kind) == "local":
         preflight.check_bundle()
         await asyncio.to_thread(preflight.check_chromium)
+    here = (asked.fleet or scenario.fleet.kind) == "local"
+    await asyncio.to_thread(preflight.check_journey, scenario.journey, is_here=here)
     if asked.store and not asked.store.startswith("block:"):  # a block needs Prefect
         store = Store(StoreAddress.from_url(asked.store))
         await asyncio.to_thread(store.check)

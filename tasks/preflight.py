@@ -108,22 +108,42 @@ def check_bundle() -> None:
         )
 
 
+def check_journey(journey: str, *, is_here: bool) -> None:
+    """Raise UsageError if a scenario's journey cannot be run: no such module, no such function.
+
+    What other machines are to run need not be importable here: its requirements are theirs, and
+    only its files are looked for.
+    """
+    if journey:
+        found = _asked("worker_agent.journey", "check" if is_here else "files", journey)
+        if found.returncode != 0:
+            raise UsageError(
+                f"The journey {journey} cannot be run: {found.stderr.strip()}",
+                hint="docs/journeys.md says what a journey's module holds.",
+            )
+
+
 def check_chromium() -> Path:
     """Return this machine's Chromium; raise BrowserError, which says what to install."""
     try:
-        found = subprocess.run(
-            [sys.executable, "-m", "worker_agent.chromium", "find"],
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-            env=own_environment(),
-        )
+        found = _asked("worker_agent.chromium", "find")
     except subprocess.TimeoutExpired:
         raise BrowserError("Looking for Chromium took more than two minutes.") from None
     if found.returncode != 0:
         raise BrowserError(found.stderr.strip() or "No Chromium was found on this machine.")
     return Path(found.stdout.strip())
+
+
+def _asked(module: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """Ask the agent's side, which this one does not import."""
+    return subprocess.run(
+        [sys.executable, "-m", module, *words],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env=own_environment(),
+    )
 
 
 async def _handshake(relay_url: str) -> float:

@@ -143,6 +143,8 @@ async def prepared(wanted: Wanted) -> AsyncIterator[PreparedRun]:
     if fleet == "local":
         preflight.check_bundle()
         chromium = await asyncio.to_thread(preflight.check_chromium)
+    here = fleet == "local"
+    await asyncio.to_thread(preflight.check_journey, scenario.journey, is_here=here)
     if relay_url:
         facts = await preflight.check_relay(relay_url)
     async with contextlib.AsyncExitStack() as services:

@@ -217,3 +217,40 @@ async def test_a_bucket_that_is_not_there_is_told(
     with pytest.raises(StoreError, match="refused our credentials"):
         await opened(Wanted(scenario="local", store="s3://relay-load", results=results))
     assert not results.exists()
+
+
+@pytest.mark.parametrize(
+    ("journey", "is_here", "said"),
+    [
+        ("nobodys_module:edit", True, "nobodys_module"),
+        ("nobodys_module:edit", False, "nobodys_module"),
+        ("worker_agent.examples.counter", True, "module:function"),
+        ("worker_agent.examples.counter", False, "module:function"),
+        ("worker_agent.examples.counter:nothing", True, "nothing"),
+    ],
+)
+def test_a_journey_that_cannot_be_run(journey: str, is_here: bool, said: str) -> None:
+    """A module or function that is not there is named before anything is started."""
+    with pytest.raises(UsageError, match=said):
+        preflight.check_journey(journey, is_here=is_here)
+
+
+def test_a_journey_that_can_be_run() -> None:
+    """The example of the project is one, here and elsewhere, and so is none at all."""
+    complaints = []
+    for journey in ("worker_agent.examples.counter:edit", ""):
+        for is_here in (True, False):
+            try:
+                preflight.check_journey(journey, is_here=is_here)
+            except UsageError as error:
+                complaints.append(error)
+    assert complaints == []
+
+
+async def test_a_run_with_a_bad_journey_is_not_begun(tmp_path: Path) -> None:
+    """It ends at once, with the words of the check, and leaves nothing."""
+    results = tmp_path / "results"
+    overrides = {**OVERRIDES, "journey": "nobodys_module:edit", "isolation": "context"}
+    with pytest.raises(UsageError, match="nobodys_module"):
+        await opened(Wanted(scenario="local", results=results, overrides=overrides))
+    assert not results.exists()
