@@ -19,7 +19,8 @@ class AgentConfig(BaseModel):
     machine down when its lease is over (only on machines that the run created).
     `lives_at_most_s` ends the agent whatever happens; `store_grace_s` is how long the load
     goes on while S3 does not answer. `metadata_url` is the metadata service that tells a rented
-    machine of its end; None asks nobody.
+    machine of its end; None asks nobody. A page that holds more than `page_memory_mb` between
+    two orders is replaced.
     """
 
     # An error's message must not quote the input: it may hold a secret.
@@ -41,6 +42,7 @@ class AgentConfig(BaseModel):
     ship_every_s: float = 30.0
     metadata_url: str | None = None
     notice_poll_s: float = 5.0
+    page_memory_mb: float = 1024
 
     def to_file(self, path: Path) -> None:
         """Write the config, with the store's secrets, to a file that only its owner can read."""

@@ -24,8 +24,6 @@ log = logging.getLogger(__name__)
 
 HANDSHAKE_TIMEOUT_MS = 10_000
 DOCUMENT_TIMEOUT_MS = 20_000
-PAGE_MEMORY_MB = 1024
-"""A page that has grown beyond this is replaced between two phases."""
 REHOUSE_AFTER_S = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
 """When pages are tried for connections that lost theirs: a killed browser takes time to go."""
 RETIRE_AFTER_S = 10.0
@@ -140,7 +138,7 @@ class Load(BaseLoad):
     async def _recycle(self) -> None:
         """Replace pages that have grown; their connections open again with the next order."""
         for page in self._alive():
-            if page.memory_mb <= PAGE_MEMORY_MB:
+            if page.memory_mb <= self._config.page_memory_mb:
                 continue
             log.warning("%s holds %.0f MiB and is replaced", page.name, page.memory_mb)
             await page.close_all()

@@ -1,12 +1,23 @@
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from run_store.layout import RunLayout
 from tests.store_server import StoreServer
-from tests.worker_agent.scenes import SCENES
+from tests.worker_agent.scenes import (
+    SCENES,
+    Abandoned,
+    Faults,
+    Grown,
+    Hasty,
+    Late,
+    Outages,
+    Plain,
+    Restart,
+)
 from worker_agent.spool import Spool
 
 
@@ -54,3 +65,85 @@ def played(
             for name, scene in SCENES.items()
             if name in wanted
         }
+
+
+SCENE_WITHIN_S = 150.0
+Played = dict[str, "Future[object]"]
+
+
+def _result(played: Played, scene: str) -> Any:
+    return played[scene].result(SCENE_WITHIN_S)
+
+
+@pytest.fixture(scope="session")
+def plain(played: Played) -> Plain:
+    """Give a run of two agents in which nothing goes wrong."""
+    scene = _result(played, "plain")
+    assert isinstance(scene, Plain)
+    return scene
+
+
+@pytest.fixture(scope="session")
+def outages(played: Played) -> Outages:
+    """Give a run whose S3 and relay were away for a while."""
+    scene = _result(played, "outages")
+    assert isinstance(scene, Outages)
+    return scene
+
+
+@pytest.fixture(scope="session")
+def restart(played: Played) -> Restart:
+    """Give a run whose agent was killed, replaced, and told to end."""
+    scene = _result(played, "restart")
+    assert isinstance(scene, Restart)
+    return scene
+
+
+@pytest.fixture(scope="session")
+def handshakes(played: Played) -> Faults:
+    """Give a run whose relay talked nonsense to newcomers for a while."""
+    scene = _result(played, "handshakes")
+    assert isinstance(scene, Faults)
+    return scene
+
+
+@pytest.fixture(scope="session")
+def no_documents(played: Played) -> Faults:
+    """Give a run whose relay had no documents."""
+    scene = _result(played, "no_documents")
+    assert isinstance(scene, Faults)
+    return scene
+
+
+@pytest.fixture(scope="session")
+def abandoned(played: Played) -> Abandoned:
+    """Give a run whose disk was full and whose orchestrator went away."""
+    scene = _result(played, "abandoned")
+    if scene is None:
+        pytest.skip("a file system can be mounted by root only")
+    assert isinstance(scene, Abandoned)
+    return scene
+
+
+@pytest.fixture(scope="session")
+def hasty(played: Played) -> Hasty:
+    """Give a run whose agent was told twice to end while S3 was away."""
+    scene = _result(played, "hasty")
+    assert isinstance(scene, Hasty)
+    return scene
+
+
+@pytest.fixture(scope="session")
+def late(played: Played) -> Late:
+    """Give a run whose agent heard of its orders late."""
+    scene = _result(played, "late")
+    assert isinstance(scene, Late)
+    return scene
+
+
+@pytest.fixture(scope="session")
+def grown(played: Played) -> Grown:
+    """Give a run whose pages were too large for the next order."""
+    scene = _result(played, "grown")
+    assert isinstance(scene, Grown)
+    return scene

@@ -440,8 +440,37 @@ def late(folder: Path, server: StoreServer) -> Late:
         return Late(run, over, joined, hung, (hung_at, hung_until), last, heard_at, run.status())
 
 
+@dataclass
+class Grown:
+    """One agent whose pages hold more than they may before its second order."""
+
+    run: Run
+    second: Order
+    pages_before: set[int]
+    pages_after: set[int]
+
+
+def grown(folder: Path, server: StoreServer) -> Grown:
+    """Allow pages next to no memory, and order twice."""
+    with start_relay() as relay, Run(folder, server, relay.url, connections=6) as run:
+        run.lease()
+        agent = run.start("worker-1", page_memory_mb=0.1)
+        run.until("worker-1", lambda status: status.state == "ready", within_s=40)
+
+        def pages() -> set[int]:
+            return {one.pid for one in family(agent) if is_renderer(one)}
+
+        run.done(run.order("first", 3, 6, edits_per_s=3))
+        before = pages()
+        second = run.order("second", 4, 6, edits_per_s=3)
+        run.done(second)
+        after = pages()
+        run.stop()
+        return Grown(run, second, before, after)
+
+
 SCENES: dict[str, Scene] = {
     scene.__name__: scene
-    for scene in (outages, plain, no_documents, handshakes, restart, abandoned, late, hasty)
+    for scene in (outages, plain, no_documents, handshakes, restart, abandoned, late, hasty, grown)
 }
 """Every scene by its name, the longest first."""
