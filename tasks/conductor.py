@@ -11,19 +11,18 @@ from collections.abc import Sequence
 from run_store.errors import DeadlineError, FleetError, StoreError
 from run_store.layout import phase_label
 from run_store.messages import Order, PhaseRecord
-from run_store.schedule import connections_planned, plan_of
+from run_store.schedule import connections_planned
 from tasks.deadlines import load_lasts_at_most_s
 from tasks.fleets.base import Fleet, Worker
 from tasks.observation import Snapshot, current_observer, snapshot_of
-from tasks.phase_record import Course, label_of, record_of
+from tasks.order_book import OrderBook
+from tasks.phase_record import label_of
 from tasks.plan import (
-    Progress,
     connections_before,
     plan_order,
     reconnect_order,
     rest_of_order,
     slots_of,
-    stop_order,
     wind_down_order,
 )
 from tasks.readings import reading_of
@@ -71,16 +70,11 @@ class Conductor:
         self.roll = RollCall(context, fleet, workers)
         self.ending = ""
         self.missed = ""
-        self.progress = Progress.of_attempt(context.attempt)
+        self.book = OrderBook(context)
         self.watch = LoadWatch(scenario, has_metrics=context.has_metrics)
         self._deadline = time.monotonic() + load_lasts_at_most_s(scenario)
         self._chooses = chooses
-        self._plan = plan_of(scenario)
-        self._store = context.store()
-        self._issued: dict[int, list[Order]] = {}
         self._steps: dict[int, Steps] = {}
-        self._before: dict[int, Progress] = {}
-        self._cuts: dict[int, tuple[int, str]] = {}
         self._unspread: set[str] = set()
         self._snapshot: Snapshot | None = None
 
@@ -130,16 +124,16 @@ class Conductor:
         order = reconnect_order(
             index,
             connections=connections,
-            progress=self.progress,
+            progress=self.book.progress,
             slots=self.slots(),
             starts_at_us=self.soon_us(),
             polls_relay=self.context.has_metrics,
         )
-        await self.until_done(await self.issue(order, as_phase=False))
+        await self.until_done(await self.book.issue(order, as_phase=False))
 
     def is_due(self, index: int) -> bool:
         """Say whether a phase is to be carried out: all are, until the load is ending."""
-        return not self.why_ending or index in self._issued
+        return not self.why_ending or bool(self.book.of_phase(index))
 
     @property
     def share_done(self) -> float:
@@ -158,9 +152,11 @@ class Conductor:
             halt = await self._climb(index)
         else:
             await self._hold(index)
-        record = self._record(index, halt)
+        record = self.book.record(
+            index, halt=halt, statuses=self.roll.statuses, lost=self.roll.lost
+        )
         key = self.context.layout.phase(record.label)
-        await asyncio.to_thread(self._store.put_message, key, record)
+        await asyncio.to_thread(self.context.store().put_message, key, record)
         current_observer().phase_ended(record)
         if not self.roll.alive:
             raise FleetError(
@@ -171,18 +167,18 @@ class Conductor:
 
     async def _hold(self, index: int) -> None:
         """Carry out a phase whose course is fixed beforehand."""
-        orders = self._issued.get(index, [])
+        orders = self.book.of_phase(index)
         if not orders:
             order = plan_order(
                 self.context.scenario,
                 index,
-                progress=self.progress,
+                progress=self.book.progress,
                 slots=self.slots(),
                 starts_at_us=self.soon_us(),
                 polls_relay=self.context.has_metrics,
             )
-            await self.issue(order)
-            orders = self._issued[index]
+            await self.book.issue(order)
+            orders = self.book.of_phase(index)
         if len(orders) == 1:
             self._begins(orders[0])
         order = orders[0]
@@ -206,7 +202,7 @@ class Conductor:
         label = phase_label(index, phase.name)
         steps = self._steps.setdefault(index, Steps(self, index, label, self._chooses))
         halt = await steps.run()
-        if not self._issued.get(index):
+        if not self.book.of_phase(index):
             raise DeadlineError(f"{label} could not begin: {halt.reason}.")
         current_observer().step(label, f"no further step: {halt.reason}")
         return halt.reason
@@ -217,7 +213,7 @@ class Conductor:
         Every phase is complete by then: what hinders this is left to the teardown.
         """
         try:
-            await self._order_stop(now_us(), reason)
+            await self._stop_at(now_us(), reason)
         except StoreError as error:
             log.warning("the stop could not be ordered: %s", error)
             return
@@ -229,38 +225,24 @@ class Conductor:
             await asyncio.sleep(LOOK_EVERY_S / 4)
         log.warning("not every worker said that it stopped within %g s", STOP_WITHIN_S)
 
-    async def issue(self, order: Order, *, as_phase: bool = True) -> Order:
-        """Write an order; return the one in force, which an earlier try may have written."""
-        key = self.context.layout.order(order.attempt, order.number)
-        # A try before this one may have reached the bucket though its answer did not reach us.
-        there = await asyncio.to_thread(self._store.get_message, key, Order)
-        if there is None:
-            await asyncio.to_thread(self._store.put_message, key, order)
-        order = there or order
-        if order.phase is not None and as_phase:
-            self._issued.setdefault(order.phase.index, []).append(order)
-        self._before[order.number] = self.progress
-        self.progress = await asyncio.to_thread(self.progress.after, order, self._plan)
-        return order
-
     async def until_done(self, order: Order) -> bool:
         """Wait until every live worker has done an order, or none is left; False if it was cut."""
         late_s = blind_s = 0.0
         while True:
             await self._look(order)
-            over = now_us() >= self.ends_us(order)
+            over = now_us() >= self.book.ends_us(order)
             if not self.roll.alive and not over:
-                self._cuts[order.number] = (now_us(), "every worker was lost")
-            elif self.why_ending and not any(why for _, why in self._cuts.values()) and not over:
+                self.book.cut(order, now_us(), "every worker was lost")
+            elif self.why_ending and not self.book.load_is_cut and not over:
                 await self._cut(order)
                 continue
-            elif not over and order.number not in self._cuts:
+            elif not over and not self.book.is_cut(order):
                 await self._spread(order)
             waiting = [
                 name for name in self.roll.alive if not self.roll.has_done(name, order.number)
             ]
             if not waiting:
-                return order.number not in self._cuts
+                return not self.book.is_cut(order)
             pause_s = LOOK_AT_END_EVERY_S if over else LOOK_EVERY_S
             if over and self.roll.is_blind:
                 blind_s += pause_s
@@ -269,7 +251,7 @@ class Conductor:
             if late_s > FINISH_WITHIN_S or blind_s > STORE_AWAY_AT_MOST_S:
                 for name in waiting:
                     self.roll.lose(name, f"did not finish within {late_s:.0f} s of the phase's end")
-                return order.number not in self._cuts
+                return not self.book.is_cut(order)
             await asyncio.sleep(pause_s)
 
     async def _cut(self, order: Order) -> None:
@@ -287,23 +269,22 @@ class Conductor:
         following = wind_down_order(
             self.context.scenario,
             order.phase.index,
-            progress=self.progress,
+            progress=self.book.progress,
             slots=self.slots(),
             starts_at_us=cut_at_us,
             polls_relay=self.context.has_metrics,
             **soon,
         )
         if following is None:
-            await self._order_stop(cut_at_us, why)
+            await self._stop_at(cut_at_us, why)
         else:
-            await self.issue(following)
-        self._cuts[order.number] = (cut_at_us, why)
+            await self.book.issue(following)
+        self.book.cut(order, cut_at_us, why)
 
     def _part_done(self, order: Order) -> int:
         """Take an order to end soon; return when."""
         cut_at_us = max(self.soon_us(), order.starts_at_us)
-        done_s = (cut_at_us - order.starts_at_us) / 1e6
-        self.progress = self._before[order.number].after_part(order, self._plan, done_s)
+        self.book.part_done(order, cut_at_us)
         return cut_at_us
 
     async def _spread(self, order: Order) -> None:
@@ -328,30 +309,22 @@ class Conductor:
         if why_not:
             current_observer().warn(f"the connections of {names} are not spread: {why_not}")
             return
-        before = self.progress
+        before = self.book.progress
         cut_at_us = self._part_done(order)
         at_s = (cut_at_us - order.starts_at_us) / 1e6
-        rest = rest_of_order(order, at_s=at_s, progress=self.progress, slots=slots)
+        rest = rest_of_order(order, at_s=at_s, progress=self.book.progress, slots=slots)
         try:
-            await self.issue(rest)
+            await self.book.issue(rest)
         except StoreError:
             # Nothing has changed then, and the next try begins anew.
-            self.progress, self._unspread = before, self._unspread - gone
+            self.book.progress, self._unspread = before, self._unspread - gone
             raise
-        self._cuts[order.number] = (cut_at_us, "")
+        self.book.cut(order, cut_at_us)
         current_observer().warn(f"the connections of {names} are spread over the others")
 
-    async def _order_stop(self, at_us: int, reason: str) -> None:
-        order = stop_order(self.progress, starts_at_us=at_us, reason=reason)
-        key = self.context.layout.order(order.attempt, order.number)
-        await asyncio.to_thread(self._store.put_message, key, order)
+    async def _stop_at(self, at_us: int, reason: str) -> None:
+        await self.book.stop(at_us, reason)
         self.roll.stop_is_ordered = True
-
-    def ends_us(self, order: Order) -> int:
-        """Return when an order ends, by its plan or because it was cut."""
-        planned_us = order.starts_at_us + round(order.duration_s * 1e6)
-        cut_us, _ = self._cuts.get(order.number, (planned_us, ""))
-        return min(planned_us, cut_us)
 
     def soon_us(self) -> int:
         """Return an instant that every worker will have heard of."""
@@ -381,7 +354,7 @@ class Conductor:
         if at_us < order.starts_at_us:
             return
         self.watch.take(reading)
-        if not self.why_ending and at_us < self.ends_us(order):
+        if not self.why_ending and at_us < self.book.ends_us(order):
             judged = self.watch.missed(at_us)
             if judged is not None:
                 self.missed = f"a stop objective was missed: {judged.sentence}"
@@ -390,7 +363,7 @@ class Conductor:
         phase = order.phase
         first, duration_s = order, order.duration_s
         if phase is not None and phase.name != "reconnect":
-            first = next(iter(self._issued.get(phase.index, [])), order)
+            first = next(iter(self.book.of_phase(phase.index)), order)
             planned_s = self.context.scenario.phases[phase.index].duration_s
             duration_s = max(duration_s, planned_s) if first is not order else duration_s
         at_us = now_us()
@@ -406,26 +379,6 @@ class Conductor:
             before=self._snapshot,
         )
         current_observer().saw(self._snapshot)
-
-    def _record(self, index: int, halt: str) -> PhaseRecord:
-        orders = self._issued[index]
-        phase = orders[0].phase
-        if phase is None:
-            raise DeadlineError("An order without a phase cannot be recorded.")
-        courses = [
-            Course(order, self.ends_us(order), self._before[order.number]) for order in orders
-        ]
-        planned_s = sum(course.within_s for course in courses[:-1]) + orders[-1].duration_s
-        return record_of(
-            phase,
-            courses,
-            plan=self._plan,
-            planned_s=self.context.scenario.phases[index].duration_s if halt else planned_s,
-            statuses=self.roll.statuses,
-            lost=self.roll.lost,
-            stopped_early=self._cuts.get(orders[-1].number, (0, ""))[1],
-            ended_because=halt,
-        )
 
     def slots(self) -> list[str]:
         """Return a slot for each worker; a lost worker's is empty."""

@@ -10,7 +10,8 @@ from run_store.messages import Order
 from run_store.steps import Step
 from scenarios.model import Phase, Scenario
 from tasks.observation import current_observer
-from tasks.plan import Progress, step_order
+from tasks.order_book import OrderBook
+from tasks.plan import step_order
 from tasks.roll_call import RollCall
 from tasks.run_context import RunContext
 from tasks.step_verdict import Held, judge_step
@@ -35,7 +36,7 @@ class Conducts(Protocol):
 
     context: RunContext
     roll: RollCall
-    progress: Progress
+    book: OrderBook
     watch: LoadWatch
 
     @property
@@ -48,14 +49,8 @@ class Conducts(Protocol):
     def soon_us(self) -> int:
         """Return the instant of the next order."""
 
-    async def issue(self, order: Order) -> Order:
-        """Write an order; return the one that is in force."""
-
     async def until_done(self, order: Order) -> bool:
         """Wait until it is done; False if it was cut short."""
-
-    def ends_us(self, order: Order) -> int:
-        """Return when an order ended."""
 
 
 class Steps:
@@ -103,7 +98,7 @@ class Steps:
         level = self._chooses(scenario, phase, self.done)
         if isinstance(level, Halt):
             return level
-        course = course_of(scenario, phase, level, connections=conductor.progress.connections)
+        course = course_of(scenario, phase, level, connections=conductor.book.progress.connections)
         begins_us = conductor.soon_us()
         ends_us = begins_us + round(course.duration_s * 1e6)
         first_us = self.orders[0].starts_at_us if self.orders else begins_us
@@ -114,12 +109,12 @@ class Steps:
             self._index,
             level=level,
             course=course,
-            progress=conductor.progress,
+            progress=conductor.book.progress,
             slots=conductor.slots(),
             starts_at_us=begins_us,
             polls_relay=self._context.has_metrics,
         )
-        order = await conductor.issue(order)
+        order = await conductor.book.issue(order)
         self.orders.append(order)
         self._in_force = (level, order)
         self._lost_before = set(conductor.roll.lost)
@@ -140,7 +135,7 @@ class Steps:
         if not whole:
             self._in_force = None
             return None
-        ended_us = conductor.ends_us(order)
+        ended_us = conductor.book.ends_us(order)
         course = course_of(scenario, phase, level, connections=int(order.connections.start))
         judged_from_us = order.starts_at_us + round((course.ramp_s + course.settle_s) * 1e6)
         step = judge_step(
