@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 from datetime import datetime
 from pathlib import Path
@@ -17,7 +18,7 @@ from run_store.errors import NoSuchRunError
 from run_store.layout import RunLayout
 from run_store.messages import Line, LostWorker, Order, PhaseRef
 from run_store.store import Store
-from tests.reports.synthetic import RunWriter, healthy_run
+from tests.reports.synthetic import PHASES, RunWriter, healthy_run
 
 FILES = {
     "report.html",
@@ -315,3 +316,22 @@ def test_a_report_says_that_it_is_there(store: Store, tmp_path: Path) -> None:
     run.record_changes = {"state": "running"}
     summary, _ = _built(store, run, tmp_path)
     assert (summary.state, summary.running) == ("reported", False)
+
+
+def test_a_run_in_which_nothing_is_written_is_reported(store: Store, tmp_path: Path) -> None:
+    """A load of connections alone has no latencies, says so, and is no pass of an objective."""
+    run = healthy_run(
+        "build-no-edits",
+        phases=tuple(dataclasses.replace(phase, edits_per_s=0) for phase in PHASES),
+        objectives=("delivery_ms.p95 < 1s", "connections.peak >= 8"),
+    )
+    summary, read = _built(store, run, tmp_path)
+    assert (summary.edits.offered, summary.edits.error_rate) == (0, None)
+    assert (summary.delivery_ms.count, summary.delivery_ms.p95) == (0, None)
+    met = {row["text"]: (row["got"], row["met"]) for row in read["objectives"]}
+    assert met["connections.peak >= 8"] == (8, True)
+    got, was_met = met["delivery_ms.p95 < 1s"]
+    assert got is None
+    assert not was_met
+    assert (summary.validity, summary.findings) == ("valid", [])
+    assert "not measured" in (tmp_path / "report.html").read_text()
