@@ -166,10 +166,12 @@ def scenarios(*, as_json: Json = False) -> None:
 def runs(*, store: StoreUrl = None, results: Results = RESULTS, as_json: Json = False) -> None:
     """List the runs in the store, the newest first."""
     from flows.cli_runs import stored_runs
+    from tasks.owed import owed_reports
     from tasks.stores import opened_store
 
     with opened_store(store, results) as opened:
         rows = [stored.row() for stored in stored_runs(opened)] if opened else []
+        owed = [] if as_json or not opened else [one.run_id for one in owed_reports(opened)]
     if as_json:
         print_json(rows)
         return
@@ -186,6 +188,13 @@ def runs(*, store: StoreUrl = None, results: Results = RESULTS, as_json: Json = 
             row["run_id"], started, *("-" if cell is None else str(cell) for cell in rest)
         )
     print_table(table)
+    if owed:
+        Console(stderr=True).print(
+            f"{', '.join(owed)} ended without a report; make it: relay-load report {owed[0]}",
+            style="yellow",
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
 @app.command()
@@ -194,13 +203,16 @@ def report(run_id: RunId, *, store: StoreUrl = None, results: Results = RESULTS)
     from flows.cli_runs import find_run
     from flows.cli_verdict import print_verdict
     from reports.build import build_report
+    from tasks.owed import noted, settle_if_dead
     from tasks.stores import opened_store
 
     with opened_store(store, results) as opened:
         found = find_run(opened, run_id, results=results)
         if opened is None:
             return
+        settle_if_dead(opened, found)
         summary = build_report(opened, found, into=results / found)
+        noted(opened, found, summary)
     if summary.running:
         Console(stderr=True).print(
             f"{found} is still going on: this is what it has shipped so far.",

@@ -24,6 +24,7 @@ from tasks.deploy import deploy
 from tasks.hosts import with_hosts
 from tasks.lease_keeper import LeaseKeeper
 from tasks.load import load_phase, wind_down
+from tasks.owed import make_report_of_dead
 from tasks.preparation import PreparedRun, Wanted, found, prepared
 from tasks.provision import provision
 from tasks.relay_lock import RelayLock, free_relay, turn_at_relay
@@ -43,7 +44,10 @@ async def release_run(flow: Flow[..., Any], flow_run: FlowRun, state: State) -> 
     async with found(wanted) as context:
         if context is not None:
             await give_back(context)
-            await asyncio.to_thread(free_relay, context.store(), context.relay_url, context.run_id)
+            store = context.store()
+            await asyncio.to_thread(free_relay, store, context.relay_url, context.run_id)
+            # Where there is no time for it any more, the next sweep makes the report.
+            await asyncio.to_thread(make_report_of_dead, store, context.run_id, context.folder)
 
 
 @flow(

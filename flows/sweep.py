@@ -1,4 +1,4 @@
-"""The sweep: whatever of ours stands in an AWS account and has outlived its run is removed."""
+"""The sweep: what of ours has outlived its run goes, and reports that are owed are made."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ from tasks.fleets.ec2_resources import (
     find_resources,
     remove_resources,
 )
+from tasks.owed import make_owed_reports, owed_reports
 from tasks.stores import opened_store
 
 log = logging.getLogger(__name__)
@@ -185,13 +186,15 @@ def sweep(
     flow_run: str | None = None,
     dry_run: bool = False,
 ) -> list[str]:
-    """Remove what has outlived its run, in one region or all; return what it found.
+    """Remove what has outlived its run, in one region or all, and make the reports that are owed.
+
+    Returns what it found and made. A report is owed by a run that ended without one.
 
     `store` (s3://bucket/prefix or block:NAME; else RELAY_LOAD_STORE, or the local one) lets it
     see which runs are alive; without one, expiry alone decides. `flow_run` is the id of one whose
     heartbeat has stopped: unless its lease is alive it is marked as crashed, and what it holds
-    goes at once. Where no AWS account is configured nothing is looked for. Raises FleetError if
-    something remains.
+    goes at once. Where no AWS account is configured nothing is looked for there. Raises FleetError
+    if something remains.
     """
     url = store or os.environ.get("RELAY_LOAD_STORE")
     results = Path(os.environ.get("RELAY_LOAD_RESULTS") or "results")
@@ -207,9 +210,17 @@ def sweep(
                 return []
             if not dry_run:
                 _mark_crashed(identity)
-        if not has_account():
-            return []
-        found = find_leftovers(regions_of(region), run_id=run_id, is_running=is_running)
+        try:
+            # What costs money comes first; whatever becomes of it, reports are made.
+            told = _remove(region, run_id, is_running, dry_run=dry_run) if has_account() else []
+        finally:
+            owed = _report(runs, results, run_id or "", dry_run=dry_run) if runs else []
+    return [*told, *(f"the report of {name}" for name in owed)]
+
+
+def _remove(region: str, run_id: str | None, is_running: IsRunning, *, dry_run: bool) -> list[str]:
+    """Remove what has outlived its run; return what there was. Raises FleetError."""
+    found = find_leftovers(regions_of(region), run_id=run_id, is_running=is_running)
     told = [f"{one.region}: {one.resource} of {one.resource.run_id}" for one in found]
     for name, one in zip(told, found, strict=True):
         get_run_logger().info("%s, since %s", name, one.reason)
@@ -220,6 +231,20 @@ def sweep(
             hint="Look at them in the EC2 console.",
         )
     return told
+
+
+def _report(store: Store, results: Path, tail: str, *, dry_run: bool) -> list[str]:
+    """Make the reports that are owed; return their runs. A store that is away ends no sweep."""
+    try:
+        if dry_run:
+            return [record.run_id for record in owed_reports(store, tail=tail)]
+        made = make_owed_reports(store, results, tail=tail)
+    except StoreError as error:
+        get_run_logger().warning("no report could be made: %s", error)
+        return []
+    for run_id in made:
+        get_run_logger().info("the report of %s was owed, and is made", run_id)
+    return made
 
 
 def _mark_crashed(identity: UUID) -> None:

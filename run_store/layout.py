@@ -1,7 +1,8 @@
 """Where everything of a run stands in the bucket.
 
 Keys are relative to the store's prefix. Numbers are padded so that listings come in order.
-Written once and never changed, but for `run.json`, `lease.json`, `status.json` and `report/`.
+Written once and never changed, but for `run.json`, `lease.json`, `presence.json`, `status.json`
+and `report/`.
 """
 
 from __future__ import annotations
@@ -111,6 +112,17 @@ class RunLayout:
     def stop(self) -> str:
         """`stop.json`: whoever writes it asks for the run's end."""
         return f"{self.root}stop.json"
+
+    def presence(self, attempt: int) -> str:
+        """`presence.json`: a Lease, raised while a process looks after the attempt.
+
+        From the attempt's opening to its report, and so longer than the workers' lease.
+        """
+        return f"{self.root}attempt={attempt}/presence.json"
+
+    def report_claims(self) -> str:
+        """The prefix of the claims to make a report that is owed."""
+        return f"{self.root}report-claims/"
 
     def lease(self, attempt: int) -> str:
         """`lease.json`: a Lease, raised while the orchestrator lives."""

@@ -260,3 +260,10 @@ class RelayClaim(Message):
     since_us: int
     number: int = 0
     counter: int = 0
+
+
+class ReportClaim(Message):
+    """Somebody's claim to make a report that is owed; `failed` says why none came of it."""
+
+    token: str
+    failed: str = ""

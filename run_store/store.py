@@ -7,10 +7,12 @@ what it answered, and what to look at.
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import json
 import os
 import time
 from collections.abc import Iterator
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import urlsplit
@@ -252,6 +254,24 @@ class Store:
                     for entry in page.get("Contents", [])
                 ]
         return sorted(found)
+
+    def ages_s(self, prefix: str) -> dict[str, float]:
+        """Return all keys under a prefix with the seconds since they were written.
+
+        By the store's own clock, so that no other has to be right; it tells whole seconds.
+        """
+        ages: dict[str, float] = {}
+        with self._errors(prefix):
+            pages = self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=self.address.bucket, Prefix=self.address.prefix + prefix
+            )
+            for page in pages:
+                date = page["ResponseMetadata"]["HTTPHeaders"].get("date")
+                now = parsedate_to_datetime(date) if date else dt.datetime.now(dt.UTC)
+                for entry in page.get("Contents", []):
+                    age_s = (now - entry["LastModified"]).total_seconds()
+                    ages[entry["Key"].removeprefix(self.address.prefix)] = max(0.0, age_s)
+        return ages
 
     def folders(self, prefix: str) -> list[str]:
         """Return the names one level below a prefix that ends with a slash."""

@@ -22,10 +22,13 @@ class LeaseKeeper:
     """Raises the lease of an attempt for as long as an `async with` lasts."""
 
     def __init__(self, context: RunContext) -> None:
-        self._key = context.layout.lease(context.attempt)
+        self._key = self._key_of(context)
         self._store = context.store()
         self._counter = 0
         self._task: asyncio.Task[None] | None = None
+
+    def _key_of(self, context: RunContext) -> str:
+        return context.layout.lease(context.attempt)
 
     async def __aenter__(self) -> Self:
         await asyncio.to_thread(self._raise)
@@ -55,3 +58,10 @@ class LeaseKeeper:
                 await asyncio.to_thread(self._raise)
             except StoreError as error:
                 log.warning("the lease could not be raised: %s", error)
+
+
+class PresenceKeeper(LeaseKeeper):
+    """Raises what tells others that a process looks after an attempt, its report included."""
+
+    def _key_of(self, context: RunContext) -> str:
+        return context.layout.presence(context.attempt)

@@ -25,7 +25,7 @@ from tasks.budget import agree, estimated
 from tasks.cost import Estimate
 from tasks.fleets.base import fleet_of
 from tasks.hosts import check_hosts
-from tasks.lease_keeper import EVERY_S
+from tasks.lease_keeper import EVERY_S, PresenceKeeper
 from tasks.local_services import local_relay, local_store
 from tasks.observation import current_observer
 from tasks.plan import remaining_phases
@@ -186,6 +186,7 @@ async def prepared(wanted: Wanted) -> AsyncIterator[PreparedRun]:
             fleet=fleet,
             chromium=str(chromium) if chromium else None,
         )
+        await services.enter_async_context(PresenceKeeper(context))
         await _end_earlier_attempt(context, store)
         await asyncio.to_thread(free_relay, store, relay_url, run_id)
         done = await asyncio.to_thread(_complete_phases, context, store)
@@ -277,6 +278,7 @@ def _open(
     )
     record.relay_url, record.has_metrics, record.state = relay_url, has_metrics, "running"
     record.ended_us, record.stop_requested = None, ""
+    record.verdict = record.validity = ""
     record.attempts.append(Attempt(number=len(record.attempts) + 1, started_us=now_us()))
     store.put_message(layout.run, record)
     # Whoever retries a run that was told to stop wants it to go on.

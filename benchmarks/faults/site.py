@@ -24,6 +24,13 @@ from tests.flow_process import MARK, with_mark
 
 T = TypeVar("T")
 ENDS_WITHIN_S = 120.0
+SWEPT_AFTER_S = 3.0
+SWEEP = """
+import json, sys
+from flows import sweep
+sweep.has_account = lambda: False  # the environment's keys are the S3 server's
+sweep.sweep(**json.loads(sys.argv[1]))
+"""
 TERMINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 
 
@@ -113,6 +120,24 @@ class Site:
             what=f"the end of flow run {self.flow_run}, {self.state()}",
             every_s=0.3,
         )
+
+    def sweep(self) -> None:
+        """Run the sweep, as its schedule does, and have it wait no minute for signs of life."""
+        plan = as_plan(set={"tasks.owed:QUIET_FOR_S": SWEPT_AFTER_S})
+        given = {"store": self.parameters["store"]}
+        with (self.folder / "sweep.log").open("ab") as log:
+            done = subprocess.run(
+                [sys.executable, "-c", SWEEP, json.dumps(given)],
+                cwd=self.folder,
+                stdout=log,
+                stderr=log,
+                env={**self.stage.environment, MARK: self.mark, "RELAY_LOAD_FAULTS": plan},
+                timeout=ENDS_WITHIN_S,
+                check=False,
+            )
+        if done.returncode != 0:
+            said = (self.folder / "sweep.log").read_text(errors="replace")[-800:]
+            raise HungError(f"the sweep ended with {done.returncode}: {said}")
 
     # What a case sees.
 
