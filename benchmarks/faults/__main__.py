@@ -16,14 +16,34 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from benchmarks.faults import cases_agent, cases_cancel, cases_flow, cases_store
+from benchmarks.faults import (
+    cases_agent,
+    cases_cancel,
+    cases_ec2,
+    cases_flow,
+    cases_machine,
+    cases_network,
+    cases_prefect,
+    cases_relay,
+    cases_store,
+)
 from benchmarks.faults.audit import audit
-from benchmarks.faults.case import Case, HungError, Result, Scale
+from benchmarks.faults.case import Case, HungError, Result, Scale, SkippedError
 from benchmarks.faults.site import Site
 from benchmarks.faults.stage import Stage, set_stage
 from benchmarks.faults.table import write_into
 
-FAMILIES = (cases_flow, cases_agent, cases_store, cases_cancel)
+FAMILIES = (
+    cases_flow,
+    cases_agent,
+    cases_machine,
+    cases_network,
+    cases_relay,
+    cases_store,
+    cases_prefect,
+    cases_cancel,
+    cases_ec2,
+)
 
 
 def all_cases(scale: Scale) -> list[Case]:
@@ -47,6 +67,8 @@ def play(stage: Stage, case: Case) -> Result:
     try:
         try:
             result.ended_as = case.play(site)
+        except SkippedError as error:
+            result.skipped = str(error)
         except HungError as error:
             result.hung, result.problem = True, str(error)
         except Exception as error:  # noqa: BLE001 - a row says it, and the next case comes
@@ -72,13 +94,13 @@ def played(stage: Stage, cases: Sequence[Case], jobs: int) -> Iterator[Result]:
 
 def row(result: Result) -> str:
     """Return a result as one line."""
-    mark = "ok  " if result.is_good else "FAIL"
+    mark = "FAIL" if not result.is_good else "skip" if result.skipped else "ok  "
     text = (
         f"{mark} {result.case.name:<34} {result.ended_as or '-':<12} leaks {len(result.leaks)}"
         f"  lost {result.rows_lost}/{result.rows_spooled}  twice {result.rows_twice}"
         f"  {result.seconds:5.1f} s  report: {result.report}"
     )
-    for line in (*result.leaks, result.problem):
+    for line in (*result.leaks, result.problem, result.skipped):
         text += f"\n       {line}" if line else ""
     return text
 
@@ -87,6 +109,7 @@ def totals(results: Sequence[Result]) -> dict[str, int]:
     """Return what the cases came to, counted."""
     return {
         "cases": len(results),
+        "skipped": sum(bool(result.skipped) for result in results),
         "failed": sum(not result.is_good for result in results),
         "leaks": sum(len(result.leaks) for result in results),
         "rows_spooled": sum(result.rows_spooled for result in results),

@@ -21,7 +21,8 @@ Row = tuple[Any, ...]
 
 def audit(site: Site, result: Result) -> None:
     """Fill in what is left of a case: leaks, rows that are not in the bucket, and the report."""
-    result.leaks = site.gone()
+    result.leaks = [*site.gone(), *site.left]
+    result.problem = result.problem or "; ".join(site.problems)
     spooled, stored = rows_spooled(site), rows_stored(site)
     result.rows_spooled = sum(spooled.values())
     result.rows_lost = sum((spooled - stored).values())

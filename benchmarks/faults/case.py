@@ -15,6 +15,10 @@ class HungError(Exception):
     """Something was waited for and did not come within its deadline."""
 
 
+class SkippedError(Exception):
+    """This machine does not allow what a case does; the message says why."""
+
+
 @dataclass(frozen=True)
 class Case:
     """One row of the table. `play` does it on a site of its own and returns how it ended."""
@@ -42,6 +46,7 @@ class Result:
     report: str = ""
     problem: str = ""
     hung: bool = False
+    skipped: str = ""
     seconds: float = 0.0
 
     @property
@@ -62,6 +67,7 @@ class Result:
             "report": self.report,
             "problem": self.problem,
             "hung": self.hung,
+            "skipped": self.skipped,
             "seconds": round(self.seconds, 1),
             "ok": self.is_good,
         }

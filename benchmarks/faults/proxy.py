@@ -27,9 +27,9 @@ class Link:
     passes, `bytes_per_s` throttles it (0: not).
     """
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, *, listen: str = "127.0.0.1") -> None:
         self._target = (host, port)
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+        self._listener = socket.create_server((listen, 0), backlog=128)
         self.port = int(self._listener.getsockname()[1])
         self.way: Way = "open"
         self.delay_s = 0.0

@@ -67,6 +67,8 @@ class Site:
         self.process: subprocess.Popen[bytes] | None = None
         self.closing = contextlib.ExitStack()
         self.names: list[str] = []
+        self.problems: list[str] = []
+        self.left: list[str] = []
 
     # What a case does.
 
@@ -78,19 +80,19 @@ class Site:
                 cwd=PROJECT,
                 stdout=log,
                 stderr=log,
-                env={**self.stage.environment, **self._own()},
+                env={**self.stage.environment, **self.own_environment()},
                 start_new_session=True,
             )
 
-    def deployed(self) -> None:
+    def deployed(self, deployment: str = "") -> None:
         """Have a worker start the flow, as a click in Prefect's UI does."""
         made = self.stage.ask(
             "POST",
-            f"/deployments/{self.stage.deployment()}/create_flow_run",
+            f"/deployments/{deployment or self.stage.deployment()}/create_flow_run",
             {
                 "parameters": self._given(),
                 "state": {"type": "SCHEDULED"},
-                "job_variables": {"env": self._own()},
+                "job_variables": {"env": self.own_environment()},
                 "enforce_parameter_schema": False,
             },
         )
@@ -224,6 +226,11 @@ class Site:
         """Have the report checked for words that name what happened."""
         self.names += names
 
+    def expect(self, holds: bool, otherwise: str) -> None:
+        """Have the case fail for a reason unless something holds."""
+        if not holds:
+            self.problems.append(otherwise)
+
     def gone(self, within_s: float = 60.0) -> list[str]:
         """Return what processes of this case are left after a while, as text."""
         deadline = time.monotonic() + within_s
@@ -247,7 +254,8 @@ class Site:
     def _given(self) -> dict[str, Any]:
         return {**self.parameters, "overrides": self.overrides}
 
-    def _own(self) -> dict[str, str]:
+    def own_environment(self) -> dict[str, str]:
+        """Return what marks a process as this case's, and what is done inside it."""
         return {MARK: self.mark, "RELAY_LOAD_FAULTS": as_plan(**self.plan), **self.environment}
 
 

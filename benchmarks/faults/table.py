@@ -24,7 +24,7 @@ def as_markdown(results: Sequence[Result], summary: str) -> str:
         cells = (
             f"{result.case.name}{'' if result.is_good else ' **failed**'}",
             result.case.done,
-            result.ended_as or "-",
+            f"not tried: {result.skipped}" if result.skipped else result.ended_as or "-",
             len(result.leaks) or "none",
             rows if result.rows_spooled else "none taken",
             result.report,

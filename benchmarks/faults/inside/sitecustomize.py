@@ -8,12 +8,18 @@ has no switch for any of it. The environment's RELAY_LOAD_FAULTS holds a plan as
     slow        {"module:task": seconds}: the task waits for so long before it works
     ledger      a folder: each batch that an agent has spooled is written there once more
     agent_s3    the endpoint by which agents reach the store, in place of the orchestrator's
+    agent_relay  the address by which agents reach the relay, likewise
+    agent_metadata  {"worker": url}: the metadata service that it asks for a notice
     grace_s     how long agents go on while the store does not answer
+    spool       a folder in which agents keep their spools
+    netns       the network namespace that agents run in
+    preload     {"NAME": value}: environment with which an agent's interpreter is started anew
 """
 
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import functools
 import importlib.abc
 import importlib.util
@@ -26,6 +32,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 Change = Callable[[Any], None]
+CLONE_NEWNET = 0x40000000
 
 
 def _set(name: str, value: object) -> Change:
@@ -80,21 +87,39 @@ def _keep_ledger(folder: Path) -> Change:
     return change
 
 
-def _redirect(endpoint: str, grace_s: float) -> Change:
+def _redirect(plan: dict[str, Any]) -> Change:
+    """Have agents told of other places and limits than the orchestrator tells them."""
+
     def change(module: Any) -> None:
         read = module.AgentConfig.from_file.__func__
 
         def from_file(cls: Any, path: Path) -> Any:
             config = read(cls, path)
-            store = config.store.model_copy(
-                update={"endpoint_url": endpoint or config.store.endpoint_url}
-            )
-            limits = {"store_grace_s": grace_s or config.store_grace_s}
-            return config.model_copy(update={"store": store, **limits})
+            if "spool" in plan and not config.spool.is_symlink():
+                own = Path(plan["spool"], config.worker)
+                own.mkdir(exist_ok=True)
+                config.spool.symlink_to(own)
+            endpoint = plan.get("agent_s3") or config.store.endpoint_url
+            told = {
+                "store": config.store.model_copy(update={"endpoint_url": endpoint}),
+                "relay_url": plan.get("agent_relay") or config.relay_url,
+                "store_grace_s": plan.get("grace_s") or config.store_grace_s,
+            }
+            if metadata := plan.get("agent_metadata", {}).get(config.worker):
+                told |= {"metadata_url": metadata, "notice_poll_s": 0.5}
+            return config.model_copy(update=told)
 
         module.AgentConfig.from_file = classmethod(from_file)
 
     return change
+
+
+def _enter(netns: str) -> None:
+    """Move this process, which has no thread yet, into a network namespace."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    with Path("/run/netns", netns).open("rb") as file:
+        if libc.setns(file.fileno(), CLONE_NEWNET) != 0:
+            raise OSError(ctypes.get_errno(), f"setns {netns}")
 
 
 class _AfterImport(importlib.abc.MetaPathFinder):
@@ -132,11 +157,14 @@ def _begin(plan: dict[str, Any]) -> None:
         for where, value in plan.get(key, {}).items():
             after(where, make, value)
     if "worker_agent" in sys.orig_argv:
+        if "preload" in plan and "LD_PRELOAD" not in os.environ:
+            os.environ.update(plan["preload"])
+            os.execv(sys.executable, sys.orig_argv)  # noqa: S606 - this very command
+        if "netns" in plan:
+            _enter(plan["netns"])
         if "ledger" in plan:
             changes["worker_agent.journal"] = [_keep_ledger(Path(plan["ledger"]))]
-        changes["run_store.agent_config"] = [
-            _redirect(plan.get("agent_s3", ""), plan.get("grace_s", 0.0))
-        ]
+        changes["run_store.agent_config"] = [_redirect(plan)]
     if changes:
         sys.meta_path.insert(0, _AfterImport(changes))
 
