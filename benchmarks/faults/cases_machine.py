@@ -70,6 +70,8 @@ def _fill(file: Path) -> None:
 
 
 def _stepped(seconds: float) -> Callable[[Site], str]:
+    """Step the wall clock of an agent, though not of its browser, which would become too slow."""
+
     def play(site: Site) -> str:
         libraries = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
         if not libraries:

@@ -114,6 +114,14 @@ def _redirect(plan: dict[str, Any]) -> Change:
     return change
 
 
+def _preload(wanted: dict[str, str]) -> None:
+    """Start this very command anew with libraries before all others; its children go without."""
+    if not wanted.keys() <= os.environ.keys():
+        os.environ.update(wanted)
+        os.execv(sys.executable, sys.orig_argv)  # noqa: S606 - nothing in it is anybody's input
+    del os.environ["LD_PRELOAD"]
+
+
 def _enter(netns: str) -> None:
     """Move this process, which has no thread yet, into a network namespace."""
     libc = ctypes.CDLL(None, use_errno=True)
@@ -157,9 +165,8 @@ def _begin(plan: dict[str, Any]) -> None:
         for where, value in plan.get(key, {}).items():
             after(where, make, value)
     if "worker_agent" in sys.orig_argv:
-        if "preload" in plan and "LD_PRELOAD" not in os.environ:
-            os.environ.update(plan["preload"])
-            os.execv(sys.executable, sys.orig_argv)  # noqa: S606 - this very command
+        if "preload" in plan:
+            _preload(plan["preload"])
         if "netns" in plan:
             _enter(plan["netns"])
         if "ledger" in plan:
