@@ -25,7 +25,7 @@ class Namespace:
     def __init__(self) -> None:
         number = next(_NUMBERS)
         self.name = f"rl{os.getpid() % 100000}n{number}"
-        self._net = f"10.213.{number % 250}"
+        self._net = f"10.213.{(os.getpid() + number) % 250}"
         self.store_host, self.relay_host = f"{self._net}.1", f"{self._net}.5"
 
     def __enter__(self) -> Self:
