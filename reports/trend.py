@@ -79,8 +79,18 @@ class Trend:
 
     @property
     def has_regressed(self) -> bool:
-        """Whether the newest run fell by more than is allowed."""
+        """Whether the newest run fell by more than is allowed, and than it is uncertain."""
+        return self._has_fallen and not self._is_uncertain
+
+    @property
+    def _has_fallen(self) -> bool:
         return self.fall is not None and self.fall > self.allowed_fall
+
+    @property
+    def _is_uncertain(self) -> bool:
+        """Whether the newest run's interval reaches the median."""
+        high = self.lines[-1].high if self.lines else None
+        return high is not None and self.median is not None and high >= self.median
 
     @property
     def sentence(self) -> str:
@@ -105,6 +115,11 @@ class Trend:
             return (
                 f"Capacity fell to {value}, {moved} {of}; more than {self.allowed_fall:.0%} is "
                 f"a regression{_version(newest, self.lines[-2])}."
+            )
+        if self._has_fallen:
+            return (
+                f"Capacity {value}, {moved} {of}; its interval reaches "
+                f"{self.lines[-1].high:.4g}, so that no fall can be told."
             )
         return f"Capacity {value}, {moved} {of}."
 

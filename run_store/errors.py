@@ -11,6 +11,7 @@ RelayLoadError                what happened, where, and what the user can do
 │   ├── FleetError            workers could not be had, reached or given back
 │   └── DeadlineError         a step did not finish in the time that it was given
 ├── ObjectivesMissedError     exit 3: the relay did not meet the scenario's objectives
+├── CapacityRegressedError    exit 3: the relay holds less than it did
 ├── InvalidRunError           exit 4: the run's figures cannot be believed
 └── InterruptedRunError       exit 130: ended by the user before its time
 """
@@ -86,6 +87,12 @@ class DeadlineError(CannotRunError):
 
 class ObjectivesMissedError(RelayLoadError):
     """The run can be believed, and the relay did not meet its objectives."""
+
+    exit_code = 3
+
+
+class CapacityRegressedError(RelayLoadError):
+    """The relay's capacity lies below that of the runs before by more than is allowed."""
 
     exit_code = 3
 

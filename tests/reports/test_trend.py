@@ -9,7 +9,9 @@ import pytest
 from reports.history import Line, add, asks, lines
 from reports.trend import FALL, partition, trend_of
 from run_store.capacity import CapacityResult
+from run_store.errors import CannotRunError
 from run_store.store import Store, StoreAddress
+from tasks.regression import judge_regression
 
 WEEK_US = 7 * 86_400 * 1_000_000
 
@@ -152,3 +154,27 @@ def test_what_a_run_asks_is_the_scenario_and_the_search() -> None:
     assert of != asks(scenario, result.model_copy(update={"start": 20}))
     assert of == asks(scenario, result.model_copy(update={"capacity": 20, "precision": 0.1}))
     assert FALL == 0.10
+
+
+def test_a_fall_within_the_interval_is_not_told_as_one() -> None:
+    """An answer so wide that it reaches the median is no alarm, and says why."""
+    weeks = [line(1, 1000), line(2, 1000), line(3, 850, low=700.0, high=1020.0)]
+    trend = trend_of(weeks)
+    assert not trend.has_regressed
+    assert trend.sentence.endswith("its interval reaches 1020, so that no fall can be told.")
+
+
+def test_a_new_result_is_judged_from_the_store(store_address: StoreAddress) -> None:
+    """The run that is named is judged against those before it; one without a line is refused."""
+    store = Store(store_address.model_copy(update={"prefix": "judged/"}))
+    for one in [line(1, 1000), line(2, 1000), line(3, 700)]:
+        add(store, one)
+    judged = judge_regression(store, "heavy", "run-3")
+    assert judged.has_regressed
+    assert judged.payload["fall"] == pytest.approx(0.3)
+    assert judged.payload["sentence"] == judged.sentence
+    assert judged.resource["prefect.resource.id"] == "relay-load.capacity.heavy"
+    assert not judge_regression(store, "heavy", "run-3", allowed_fall=0.4).has_regressed
+    assert not judge_regression(store, "heavy", "run-2").has_regressed
+    with pytest.raises(CannotRunError, match="no line of run-9"):
+        judge_regression(store, "heavy", "run-9")
