@@ -18,7 +18,15 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 
-from flows import cli_cleanup, cli_compare, cli_doctor, cli_estimate, cli_install, cli_watch
+from flows import (
+    cli_cleanup,
+    cli_compare,
+    cli_doctor,
+    cli_estimate,
+    cli_install,
+    cli_trend,
+    cli_watch,
+)
 from flows.cli_options import (
     RESULTS,
     FleetKind,
@@ -356,6 +364,7 @@ app.command()(cli_install.install)
 app.command()(cli_cleanup.cleanup)
 app.command()(cli_watch.watch)
 app.command()(cli_compare.compare)
+app.command()(cli_trend.trend)
 
 
 def main() -> None:

@@ -96,7 +96,11 @@ class Trend:
     def sentence(self) -> str:
         """What the newest run is, against those before it."""
         if not self.lines:
-            return "There is no history: no search of this scenario has been kept yet."
+            return (
+                "There is no run in the history whose capacity can be believed."
+                if self.left_out
+                else "There is no history: no search of this scenario has been kept yet."
+            )
         newest = self.lines[-1]
         value = _said(newest)
         if newest.kind == "at_least" and self.median is not None:
@@ -127,7 +131,11 @@ class Trend:
 def trend_of(
     lines: Sequence[Line], *, newest: str | None = None, allowed_fall: float = FALL
 ) -> Trend:
-    """Return the trend up to a run (the last one if none is named) and what was left out of it."""
+    """Return the trend up to a run and what was left out of it.
+
+    If none is named, the newest run is the last that can be believed; a run that is named and
+    cannot be is left out itself, and nothing is judged.
+    """
     ordered = sorted(lines, key=lambda line: (line.at_us, line.run_id))
     if newest is not None:
         at = next((i for i, line in enumerate(ordered) if line.run_id == newest), len(ordered) - 1)
@@ -135,6 +143,8 @@ def trend_of(
     if not ordered:
         return Trend((), (), allowed_fall=allowed_fall)
     last = ordered[-1]
+    if newest is None:
+        last = next((line for line in reversed(ordered) if not _no_answer(line)), last)
     kept, left = [], []
     for line in ordered:
         why = _not_comparable(line, last)
@@ -230,12 +240,19 @@ def _noise(values: Sequence[float]) -> float:
     return max(NOISE_LEAST, _MAD_TO_SIGMA * statistics.median(steps) / math.sqrt(2))
 
 
-def _not_comparable(line: Line, newest: Line) -> str:
-    """Return why a line has no place in the trend; empty if it has one."""
+def _no_answer(line: Line) -> str:
+    """Return why a line says nothing of a capacity; empty if it does."""
     if line.validity == "invalid":
         return "it is invalid"
-    if line.kind == "unknown" or (line.kind == "died" and line.low is None):
+    if line.kind in ("", "unknown") or (line.kind == "died" and line.low is None):
         return "it found no capacity"
+    return ""
+
+
+def _not_comparable(line: Line, newest: Line) -> str:
+    """Return why a line has no place in the trend; empty if it has one."""
+    if why := _no_answer(line):
+        return why
     if _place(line.relay_url) != _place(newest.relay_url):
         return f"it is of another relay, {line.relay_url}"
     if line.asks != newest.asks:

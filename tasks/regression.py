@@ -27,11 +27,18 @@ class Judgement:
     @property
     def has_regressed(self) -> bool:
         """Whether it fell by more than is allowed, and by more than it is uncertain."""
-        return self.trend.has_regressed
+        return not self.why_not and self.trend.has_regressed
+
+    @property
+    def why_not(self) -> str:
+        """Why nothing can be said of the run; empty if it is judged."""
+        return next((left.why for left in self.trend.left_out if left.line == self.line), "")
 
     @property
     def sentence(self) -> str:
         """The judgement in words, whatever it is."""
+        if self.why_not:
+            return f"{self.line.run_id} is not held against the runs before it: {self.why_not}."
         return self.trend.sentence
 
     @property

@@ -178,3 +178,18 @@ def test_a_new_result_is_judged_from_the_store(store_address: StoreAddress) -> N
     assert not judge_regression(store, "heavy", "run-2").has_regressed
     with pytest.raises(CannotRunError, match="no line of run-9"):
         judge_regression(store, "heavy", "run-9")
+
+
+def test_an_invalid_run_raises_no_alarm_and_hides_none(store_address: StoreAddress) -> None:
+    """It is not judged itself; the trend goes on saying what the last good run was."""
+    store = Store(store_address.model_copy(update={"prefix": "unjudged/"}))
+    weeks = [line(1, 1000), line(2, 1000), line(3, 700), line(4, 10, validity="invalid")]
+    for one in weeks:
+        add(store, one)
+    judged = judge_regression(store, "heavy", "run-4")
+    assert not judged.has_regressed
+    assert judged.sentence == "run-4 is not held against the runs before it: it is invalid."
+    trend = trend_of(weeks)
+    assert trend.has_regressed
+    assert [left.line.run_id for left in trend.left_out] == ["run-4"]
+    assert "believed" in trend_of(weeks[3:]).sentence
