@@ -76,7 +76,9 @@ def _account(
     """Have machines rented and given back in an account of its own; note what stays there."""
     site.plan["set"] = {"tasks.fleets.ec2:LOOK_EVERY_S": 0.1}
     store = site.folder / "store.json"
-    site.stage.store.address.model_copy(update={"prefix": f"{site.prefix}/"}).to_file(store)
+    # Apart from what is looked at afterwards: there is a rental here, and no run.
+    address = site.stage.store.address.model_copy(update={"prefix": f"{site.prefix}-rented/"})
+    address.to_file(store)
     order = {
         "store": str(store),
         "folder": str(site.folder),

@@ -45,7 +45,10 @@ def _disk_full(seconds: float) -> Callable[[Site], str]:
         if seconds:
             time.sleep(seconds)
             filler.unlink()
-        return site.wait()
+        ended = site.wait()
+        weights = [phase["deliveries"]["max_weight"] for phase in site.summary()["phases"]]
+        site.expect(max(weights) > 1, "no delivery was thinned out")
+        return ended
 
     return play
 

@@ -47,8 +47,9 @@ def _cut(cables: tuple[str, ...], seconds: float) -> Callable[[Site], str]:
         site.plan["grace_s"] = 2 * seconds + GRACE_S
         site.parameters["relay_url"] = relay.url
         site.overrides["phases.load.duration"] = f"{seconds + GRACE_S:g}s"
-        if "s" in cables and (not seconds or seconds >= LONG_S):
-            site.must_name("worker-1", "has not been heard")
+        if not seconds or seconds >= LONG_S:
+            silent = ("worker-1", "has not been heard") if "s" in cables else ("relay_silent",)
+            site.must_name(*silent)
         site.plainly()
         site.order(LOAD)
         time.sleep(1)  # rows to lose

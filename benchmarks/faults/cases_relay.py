@@ -78,7 +78,7 @@ def _refuses(seconds: float) -> Callable[[Site], str]:
 def _stalls(seconds: float) -> Callable[[Site], str]:
     def play(site: Site) -> str:
         relay = _relay(site)
-        _loaded(site, relay.url, seconds + AFTER_S)
+        _loaded(site, relay.url, seconds + 6)
         relay.set_faults(stall_s=seconds)
         ended = site.wait()
         slowest_ms = max(
