@@ -149,6 +149,8 @@ def main(arguments: Sequence[str]) -> int:
         f"{counted['cases']} cases, {counted['leaks']} leaks, {counted['rows_lost']} rows lost, "
         f"{counted['hung']} hung"
     )
+    if counted["skipped"]:
+        summary += f", {counted['skipped']} not tried"
     print(summary)
     if options.document is not None:
         write_into(options.document, results, summary)

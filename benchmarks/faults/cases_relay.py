@@ -16,16 +16,21 @@ from tests.relay_process import RelayProcess, start_relay
 
 SLOW_S = 0.05
 THROTTLED_BYTES_PER_S = 20_000.0
-AFTER_S = 14.0
-"""How long the load goes on after an outage: connections come back at their own pace."""
+AFTER_S = 10.0
+AFTER_LONG_S = 25.0
+"""How long the load goes on after an outage: the longer it was, the later connections try again."""
 
 
 def cases(scale: Scale) -> Iterator[Case]:
     """Yield the cases of the relay."""
-    away_s = scale.outage_s(4, 60)
-    yield Case("relay/restart", f"it is killed and started {away_s:g} s later", _restarts(away_s))
+    away_s, after_s = scale.outage_s(4, 60), scale.outage_s(AFTER_S, AFTER_LONG_S)
+    yield Case(
+        "relay/restart", f"it is killed and started {away_s:g} s later", _restarts(away_s, after_s)
+    )
     yield Case("relay/stall", f"it hangs for {away_s:g} s", _stalls(away_s))
-    yield Case("relay/refuses", f"it drops all and refuses for {away_s:g} s", _refuses(away_s))
+    yield Case(
+        "relay/refuses", f"it drops all and refuses for {away_s:g} s", _refuses(away_s, after_s)
+    )
     yield Case("relay/dead", "it is killed and does not come back", _dies)
     yield Case("relay/slow", f"each step to it takes {SLOW_S:g} s more", _badly_reached(_slow))
     yield Case(
@@ -44,12 +49,12 @@ def _loaded(site: Site, url: str, load_s: float) -> None:
     site.order(LOAD)
 
 
-def _restarts(seconds: float) -> Callable[[Site], str]:
+def _restarts(seconds: float, after_s: float) -> Callable[[Site], str]:
     def play(site: Site) -> str:
         port = str(free_port())
         with contextlib.ExitStack() as first:
             relay = first.enter_context(start_relay("--port", port))
-            _loaded(site, relay.url, seconds + AFTER_S)
+            _loaded(site, relay.url, seconds + after_s)
             time.sleep(1)  # some edits and drops more than none
             relay.process.kill()
             site.must_name("relay_restarted")
@@ -60,10 +65,10 @@ def _restarts(seconds: float) -> Callable[[Site], str]:
     return play
 
 
-def _refuses(seconds: float) -> Callable[[Site], str]:
+def _refuses(seconds: float, after_s: float) -> Callable[[Site], str]:
     def play(site: Site) -> str:
         relay = _relay(site)
-        _loaded(site, relay.url, seconds + AFTER_S)
+        _loaded(site, relay.url, seconds + after_s)
         time.sleep(1)
         site.must_name("connection_drops")
         relay.set_faults(max_connections=0)

@@ -26,6 +26,7 @@ _NONE_TO_BE_HAD = {
     "InstanceLimitExceeded",
 }
 """Answers to a whole call that leave it open whether another market has machines."""
+_UNKNOWN = "InvalidInstanceID.NotFound"
 
 
 def rent_machines(
@@ -74,8 +75,14 @@ def addresses(client: EC2Client, instances: list[str], *, within_s: float) -> di
             {"Name": "instance-id", "Values": instances},
             {"Name": "instance-state-name", "Values": ["running"]},
         ]
-        with explained("describe the machines"):
-            pages = list(client.get_paginator("describe_instances").paginate(Filters=running))
+        try:
+            with explained("describe the machines"):
+                pages = list(client.get_paginator("describe_instances").paginate(Filters=running))
+        except FleetError as error:
+            cause = error.__cause__
+            if not isinstance(cause, ClientError) or cause.response["Error"]["Code"] != _UNKNOWN:
+                raise
+            pages = []
         for page in pages:
             for reservation in page["Reservations"]:
                 for one in reservation["Instances"]:

@@ -55,6 +55,11 @@ class Account:
         """Have every call of an operation answered with an error."""
         self.answers.append(lambda name: _error(code, message) if name == operation else None)
 
+    def refuse_first(self, operation: str, code: str, *, times: int) -> None:
+        """Have the next calls of an operation answered with an error."""
+        left = [_error(code, "not yet")] * times
+        self.answers.append(lambda name: left.pop() if name == operation and left else None)
+
     def answer(self, operation: str, parsed: dict[str, Any], *, times: int = 1) -> None:
         """Have the next calls of an operation answered with this, unasked."""
         left = [(_Status(200), parsed)] * times

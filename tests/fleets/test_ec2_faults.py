@@ -90,6 +90,16 @@ async def test_no_spot_capacity_is_said(
     assert "on_demand_fallback" in error.hint
 
 
+async def test_machines_that_are_not_described_yet(context: RunContext, account: Account) -> None:
+    """Machines that EC2 has made and does not know yet are looked for again."""
+    account.refuse_first("DescribeInstances", "InvalidInstanceID.NotFound", times=2)
+    try:
+        assert len(await Ec2Fleet().acquire(context)) == 2
+    finally:
+        assert await Ec2Fleet().release(context) == []
+    assert account.left() == []
+
+
 async def test_quota_is_said(context: RunContext, account: Account) -> None:
     """A quota of vCPUs that is used up, in both markets, is named with its remedy."""
     account.refuse("CreateFleet", "VcpuLimitExceeded", "your vCPU limit of 8")
