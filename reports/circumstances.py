@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from reports.engine import RunDatabase
 from reports.figures import counted, rounded
-from reports.summary import Clock, ClockWorker, Errors, LostWorkerSummary, Samples
+from reports.summary import Clock, ClockWorker, Errors, LostWorkerSummary, Samples, Unrecovered
 
 
 def errors_of(database: RunDatabase) -> Errors:
@@ -73,4 +73,20 @@ def samples_of(database: RunDatabase) -> Samples:
         parts=len(database.parts),
         missing=missing[:100],
         unreadable=unreadable[:100],
+        unrecovered=[
+            Unrecovered(
+                worker=lack.worker,
+                attempt=lack.attempt,
+                phase=lack.phase,
+                kind=lack.kind,
+                parts=lack.parts,
+                from_s=_run_s(database, lack.from_us),
+                to_s=_run_s(database, lack.to_us),
+            )
+            for lack in database.unrecovered
+        ],
     )
+
+
+def _run_s(database: RunDatabase, at_us: int | None) -> float | None:
+    return None if at_us is None else rounded((at_us - database.origin_us) / 1e6)

@@ -27,6 +27,7 @@ from reports.parts import (
     list_parts,
     missing_parts,
 )
+from reports.unrecovered import Lack, lacks
 from run_store.errors import StoreError
 from run_store.layout import Part, RunLayout
 from run_store.samples import SCHEMAS
@@ -57,7 +58,9 @@ class RunDatabase:
     missing: tuple[MissingPart, ...]
     origin_us: int
     thinned: bool
-    _folder: contextlib.ExitStack = field(repr=False)
+    unrecovered: tuple[Lack, ...] = ()
+    """What workers had taken and the bucket does not hold, by worker and interval."""
+    _folder: contextlib.ExitStack = field(repr=False, default_factory=contextlib.ExitStack)
 
     def rows(self, name: str, /, **parameters: Any) -> list[dict[str, Any]]:
         """Return a named query's rows, each a dict by column.
@@ -183,6 +186,7 @@ def _read(store: Store, facts: RunFacts, memory_limit: str) -> RunDatabase:
         origin_us, thinned = _assemble(connection, facts, phases, read)
         bad = {part.part.key for part in unreadable}
         readable = tuple(part for part in listing.parts if part.key not in bad)
+        missing = tuple(missing_parts(_last_numbers(facts, phases), readable, _counted(phases)))
         return RunDatabase(
             run_id=facts.record.run_id,
             facts=facts,
@@ -190,7 +194,13 @@ def _read(store: Store, facts: RunFacts, memory_limit: str) -> RunDatabase:
             connection=connection,
             parts=readable,
             unreadable=tuple(unreadable),
-            missing=tuple(missing_parts(_last_numbers(facts, phases), readable, _counted(phases))),
+            missing=missing,
+            # Of a run that goes on, parts are on their way.
+            unrecovered=()
+            if facts.is_running
+            else lacks(
+                store, missing=missing, parts=readable, statuses=facts.statuses, phases=phases
+            ),
             origin_us=origin_us,
             thinned=thinned,
             _folder=stack.pop_all(),

@@ -311,6 +311,22 @@ class AttemptSummary(Part):
     error: str = ""
 
 
+class Unrecovered(Part):
+    """Samples that a worker had taken and that are not in the store.
+
+    `kind` is empty where only the number of parts is known. The interval is in seconds of the
+    run, by the samples that are there before and after it, or by the phase; null: not known.
+    """
+
+    worker: str
+    attempt: int
+    phase: str
+    kind: str
+    parts: int
+    from_s: float | None
+    to_s: float | None
+
+
 class Samples(Part):
     """What the figures rest on."""
 
@@ -318,6 +334,7 @@ class Samples(Part):
     parts: int = 0
     missing: list[str] = []
     unreadable: list[str] = []
+    unrecovered: list[Unrecovered] = []
 
 
 class Summary(Figures):

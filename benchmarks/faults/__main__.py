@@ -25,6 +25,7 @@ from benchmarks.faults import (
     cases_network,
     cases_prefect,
     cases_relay,
+    cases_rings,
     cases_store,
 )
 from benchmarks.faults.audit import audit
@@ -42,6 +43,7 @@ FAMILIES = (
     cases_store,
     cases_prefect,
     cases_cancel,
+    cases_rings,
     cases_ec2,
 )
 

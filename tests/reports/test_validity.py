@@ -11,7 +11,7 @@ from reports.engine import open_run
 from reports.evidence import Cut, Evidence, Gap, Lateness, Lost, Shortfall, Strain
 from reports.summary import Summary
 from reports.validity import judge_validity, validity_of
-from run_store.messages import LostWorker
+from run_store.messages import LostWorker, Status
 from run_store.store import Store
 from tests.reports.synthetic import Columns, RunWriter, SyntheticPhase, healthy_run
 
@@ -304,6 +304,39 @@ def test_a_missing_part_makes_a_run_invalid_and_is_named(store: Store) -> None:
         )
     ]
     assert summary.samples.missing == ["deliveries 01-sustained worker-2 part 2"]
+    (lack,) = summary.samples.unrecovered
+    assert (lack.worker, lack.phase, lack.kind, lack.parts) == (
+        *("worker-2", "01-sustained", "deliveries"),
+        1,
+    )
+    seen_us = sorted(run.samples["deliveries", "01-sustained", "worker-2"]["seen_us"])
+    began_us, ended_us = run.start_us("sustained"), seen_us[-1]
+    assert lack.from_s is not None
+    assert lack.to_s is not None
+    in_phase_s = (ended_us - began_us) / 1e6
+    offset_s = (began_us - database.origin_us) / 1e6
+    assert offset_s < lack.from_s < lack.to_s < offset_s + in_phase_s
+    assert in_phase_s / 6 < lack.to_s - lack.from_s < in_phase_s / 2
+
+
+def test_what_a_worker_never_sent_is_listed_by_worker_and_interval(store: Store) -> None:
+    """A last heartbeat that names parts to be sent, and nothing after: they are unrecovered."""
+    run = healthy_run("validity-unsent")
+    run.write(store)
+    key = run.layout.status(1, "worker-1")
+    status = store.get_message(key, Status)
+    assert status is not None
+    status.unshipped, status.at_us = {"01-sustained": 2}, run.start_us("cooldown")
+    store.put_message(key, status)
+    with open_run(store, run.run_id) as database:
+        (lack,) = summarise(database).samples.unrecovered
+        assert (lack.worker, lack.phase, lack.parts, lack.kind) == (
+            *("worker-1", "01-sustained", 2),
+            "",
+        )
+        assert lack.to_s == (status.at_us - database.origin_us) / 1e6
+        assert lack.from_s is not None
+        assert lack.from_s <= lack.to_s
 
 
 def test_an_invalid_run_is_no_pass_though_its_objectives_are_met() -> None:

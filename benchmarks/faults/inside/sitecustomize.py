@@ -10,6 +10,7 @@ has no switch for any of it. The environment's RELAY_LOAD_FAULTS holds a plan as
     agent_s3    the endpoint by which agents reach the store, in place of the orchestrator's
     agent_relay  the address by which agents reach the relay, likewise
     agent_metadata  {"worker": url}: the metadata service that it asks for a notice
+    no_hooks    true: the flow has no hooks for its cancellation and its crash
     grace_s     how long agents go on while the store does not answer
     spool       a folder in which agents keep their spools
     netns       the network namespace that agents run in
@@ -130,6 +131,11 @@ def _enter(netns: str) -> None:
             raise OSError(ctypes.get_errno(), f"setns {netns}")
 
 
+def _without_hooks(module: Any) -> None:
+    module.relay_load.on_crashed_hooks.clear()
+    module.relay_load.on_cancellation_hooks.clear()
+
+
 class _AfterImport(importlib.abc.MetaPathFinder):
     """Calls back when a module has been loaded."""
 
@@ -164,6 +170,8 @@ def _begin(plan: dict[str, Any]) -> None:
     for key, make in (("set", _set), ("raise_in", _raise_in), ("slow", _slow)):
         for where, value in plan.get(key, {}).items():
             after(where, make, value)
+    if plan.get("no_hooks"):
+        changes.setdefault("flows.relay_load", []).append(_without_hooks)
     if "worker_agent" in sys.orig_argv:
         if "preload" in plan:
             _preload(plan["preload"])
