@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 SILENT_AFTER_S = 10.0
 """A worker whose heartbeat has not risen for so long is lost."""
 
+CATCH_UP_S = 30.0
+"""The longest time after an outage of the store in which a worker may still be silent."""
 
 ASKED_WITHIN_S = 10.0
 
@@ -31,29 +33,37 @@ def now_us() -> int:
 class Beats:
     """How long each worker has been silent, by one monotonic clock; it is asked for the time.
 
-    Time during which the store did not answer is not counted: nothing is known of it.
+    Time during which the store did not answer is not counted: nothing is known of it. Nor is as
+    much time again after it, up to `CATCH_UP_S`: a worker that backed off while the store was
+    away is heard only at its next try.
     """
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
         self._seen: dict[str, tuple[int, float]] = {}
         self._looked_at: dict[str, float] = {}
+        self._away_s: dict[str, float] = {}
 
     def heard(self, worker: str, beat: int) -> float:
         """Take the number of a worker's last beat; return its silence in seconds."""
         now = self._monotonic()
         known = self._seen.get(worker)
+        catch_up_s = min(self._away_s.pop(worker, 0.0), CATCH_UP_S)
         if known is None or known[0] != beat:
             self._seen[worker] = (beat, now)
+        else:
+            self._seen[worker] = (beat, known[1] + catch_up_s)
         self._looked_at[worker] = now
-        return now - self._seen[worker][1]
+        return max(now - self._seen[worker][1], 0.0)
 
     def store_silent(self, worker: str) -> None:
         """Take that nothing could be read of a worker."""
         now = self._monotonic()
         if worker in self._seen:
             beat, risen = self._seen[worker]
-            self._seen[worker] = (beat, risen + now - self._looked_at[worker])
+            away_s = now - self._looked_at[worker]
+            self._seen[worker] = (beat, risen + away_s)
+            self._away_s[worker] = self._away_s.get(worker, 0.0) + away_s
             self._looked_at[worker] = now
 
 

@@ -14,7 +14,7 @@ from tasks import roll_call
 from tasks.conductor import Conductor
 from tasks.lease_keeper import LeaseKeeper
 from tasks.observation import Snapshot, snapshot_of
-from tasks.roll_call import Beats
+from tasks.roll_call import CATCH_UP_S, Beats
 from tasks.run_context import RunContext
 from tests.fake_fleet import FakeFleet
 from tests.store_server import StoreServer
@@ -232,7 +232,7 @@ async def test_the_lease_rises_while_it_is_kept(
 
 
 def test_silence_counts_only_while_the_store_answers() -> None:
-    """A beat that stands still grows older; time in which nothing could be read does not count."""
+    """Time in which nothing could be read does not count, nor as much again to catch up in."""
     now = [0.0]
     beats = Beats(lambda: now[0])
     assert beats.heard("w", 1) == 0
@@ -241,9 +241,17 @@ def test_silence_counts_only_while_the_store_answers() -> None:
     now[0] = 30.0
     beats.store_silent("w")
     now[0] = 31.0
-    assert beats.heard("w", 1) == 5
-    now[0] = 32.0
+    assert beats.heard("w", 1) == 0
+    now[0] = 62.0
+    assert beats.heard("w", 1) == 10
+    now[0] = 63.0
     assert beats.heard("w", 2) == 0
+    now[0] = 163.0
+    beats.store_silent("w")
+    now[0] = 163.0 + CATCH_UP_S
+    assert beats.heard("w", 2) == 0
+    now[0] += 1
+    assert beats.heard("w", 2) == 1
     beats.store_silent("never seen")
 
 
