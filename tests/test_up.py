@@ -45,6 +45,12 @@ def started(folder: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[st
                 up.wait(120)
 
 
+def scheduled_runs(api: str) -> list[str]:
+    """Return the flow runs that wait for their time."""
+    asked = {"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}}
+    return [run["name"] for run in httpx.post(f"{api}/flow_runs/filter", json=asked).json()]
+
+
 @pytest.mark.flow
 @pytest.mark.browser
 @pytest.mark.timeout(420)
@@ -65,6 +71,8 @@ def test_a_deployment_runs_and_ctrl_c_ends_all(tmp_path: Path) -> None:
         assert {entry["concurrency_options"]["collision_strategy"] for entry in found} == {
             "ENQUEUE"
         }
+        # The sweep has a schedule: the server itself must make runs of it.
+        wait_for(lambda: scheduled_runs(api), within_s=60)
         done = subprocess.run(
             [
                 *(sys.executable, "-m", "prefect", "deployment", "run", "relay-load/local"),
