@@ -19,6 +19,7 @@ import typer
 from rich.console import Console
 
 from flows import (
+    cli_capacity,
     cli_cleanup,
     cli_compare,
     cli_doctor,
@@ -365,6 +366,8 @@ app.command()(cli_cleanup.cleanup)
 app.command()(cli_watch.watch)
 app.command()(cli_compare.compare)
 app.command()(cli_trend.trend)
+app.command()(cli_capacity.capacity)
+app.command()(cli_capacity.calibrate)
 
 
 def main() -> None:

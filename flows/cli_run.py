@@ -25,14 +25,16 @@ from scenarios.loading import load_scenario
 from scenarios.model import Scenario
 from tasks import preflight
 from tasks.budget import estimated, in_words
+from tasks.capacity import plan_in
 from tasks.cost import Estimate, check_budget
 from tasks.hosts import check_hosts
 from tasks.observation import showing
+from tasks.search_plan import search_from
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What the user asked for."""
+    """What the user asked for. `search` are the parameters that only a search has."""
 
     scenario: str
     relay_url: str | None
@@ -43,6 +45,21 @@ class Asked:
     i_may_load_this_host: bool
     debug: bool
     confirm: bool = False
+    search: Mapping[str, Any] | None = None
+    calibrates: bool = False
+
+    def settled(self) -> Scenario:
+        """Return the scenario that will be carried out: a search derives one of its own."""
+        scenario = load_scenario(self.scenario, self.overrides)
+        if self.search is None:
+            return scenario
+        fleet = scenario.fleet.model_copy(update={"kind": self.fleet or scenario.fleet.kind})
+        scenario = scenario.model_copy(update={"fleet": fleet})
+        fixed: dict[str, Any] = {"over": "both", "subject": "generator"} if self.calibrates else {}
+        asked = {key: value for key, value in self.search.items() if key != "allowed_fall"}
+        is_block = (self.store or "").startswith("block:")  # a block needs Prefect
+        where = None if is_block else self.store
+        return plan_in(where, self.results, scenario, search_from(**asked, **fixed)).scenario
 
 
 def run(asked: Asked, *, out: Console, progress: Console) -> None:
@@ -50,7 +67,7 @@ def run(asked: Asked, *, out: Console, progress: Console) -> None:
 
     Raises what the run ended with: its exit code is the command's.
     """
-    scenario = load_scenario(asked.scenario, asked.overrides)
+    scenario = asked.settled()
     cost = asyncio.run(estimated(scenario, asked.fleet or scenario.fleet.kind))
     progress.print(f"{scenario.name}: {scenario.summary_line()}", highlight=False)
     progress.print(f"It costs {in_words(cost)}", highlight=False, soft_wrap=True)
@@ -70,6 +87,8 @@ def run(asked: Asked, *, out: Console, progress: Console) -> None:
             print_verdict(out, summary, report=(folder / "report.html").resolve())
         if isinstance(ended, BaseException):
             raise ended
+        if isinstance(ended, Mapping) and "calibration" in ended:
+            out.print(f"Calibration: {ended['calibration']['sentence']}", highlight=False)
 
 
 def _confirm(cost: Estimate | None) -> None:
@@ -85,7 +104,7 @@ def _confirm(cost: Estimate | None) -> None:
         raise InterruptedRunError("The run was not started.")
 
 
-def _shown(asked: Asked, scenario: Scenario, progress: Console) -> tuple[str, BaseException | None]:
+def _shown(asked: Asked, scenario: Scenario, progress: Console) -> tuple[str, object]:
     """Run the flow, and show it; return its flow run's id, and what it ended with."""
     with observer_for(progress, scenario) as observer, showing(observer):
         return asyncio.run(_flow(asked))
@@ -113,11 +132,15 @@ async def _check_first(asked: Asked) -> None:
         await preflight.check_relay(relay_url)
 
 
-async def _flow(asked: Asked) -> tuple[str, BaseException | None]:
+async def _flow(asked: Asked) -> tuple[str, object]:
     # Prefect reads its settings when it is imported, and they are known only now.
+    from flows.capacity import relay_calibrate, relay_capacity  # noqa: PLC0415
     from flows.relay_load import relay_load  # noqa: PLC0415
 
-    state = await relay_load(
+    flow: Any = relay_load  # a flow of any signature, awaited for its state
+    if asked.search is not None:
+        flow = relay_calibrate if asked.calibrates else relay_capacity
+    state = await flow(
         scenario=asked.scenario,
         relay_url=asked.relay_url,
         fleet=asked.fleet,
@@ -125,11 +148,12 @@ async def _flow(asked: Asked) -> tuple[str, BaseException | None]:
         overrides=dict(asked.overrides),
         results=str(asked.results),
         i_may_load_this_host=asked.i_may_load_this_host,
+        **(asked.search or {}),
         return_state=True,
     )
     flow_run_id = str(state.state_details.flow_run_id or "")
     if state.is_completed():
-        return flow_run_id, None
+        return flow_run_id, await state.aresult(raise_on_failure=False)
     ended = await state.aresult(raise_on_failure=False)
     if state.is_cancelled():
         ended = InterruptedRunError("The run was cancelled.")

@@ -20,6 +20,7 @@ from flows.own_server import guard_own_server
 from reports.summary import Summary
 from run_store.errors import InterruptedRunError, InvalidRunError, ObjectivesMissedError
 from tasks.budget import BudgetKeeper
+from tasks.capacity import CapacitySearch, conclude
 from tasks.deploy import deploy
 from tasks.hosts import with_hosts
 from tasks.lease_keeper import LeaseKeeper
@@ -29,6 +30,8 @@ from tasks.preparation import PreparedRun, Wanted, found, prepared
 from tasks.provision import provision
 from tasks.relay_lock import RelayLock, free_relay, turn_at_relay
 from tasks.report import make_report, report
+from tasks.search_plan import SearchPlan
+from tasks.stress import next_level
 from tasks.teardown import give_back, teardown
 
 log = logging.getLogger(__name__)
@@ -40,7 +43,11 @@ PLACES = ("hosts", "ssh_key", "known_hosts", "wheelhouse")
 
 async def release_run(flow: Flow[..., Any], flow_run: FlowRun, state: State) -> None:  # noqa: ARG001
     """Give back what a cancelled or crashed flow run holds; its process may be gone."""
-    wanted = _wanted(identity=str(flow_run.id), **flow_run.parameters)
+    await give_back_run(wanted_from(identity=str(flow_run.id), **flow_run.parameters))
+
+
+async def give_back_run(wanted: Wanted) -> None:
+    """Give back what the run of another process holds, and report what was measured."""
     async with found(wanted) as context:
         if context is not None:
             await give_back(context)
@@ -77,7 +84,7 @@ async def relay_load(
     Failed with ObjectivesMissedError or InvalidRunError once the report is made; pressing Retry
     goes on where the bucket says that the run stands.
     """
-    wanted = _wanted(
+    wanted = wanted_from(
         scenario=scenario,
         relay_url=relay_url,
         fleet=fleet,
@@ -91,6 +98,18 @@ async def relay_load(
         i_may_load_this_host=i_may_load_this_host,
         identity=str(flow_run.id or ""),
     )
+    run, summary = await carried_out(wanted)
+    return judged(summary, run)
+
+
+async def carried_out(
+    wanted: Wanted, plan: SearchPlan | None = None
+) -> tuple[PreparedRun, Summary]:
+    """Carry a run out, and give everything back; return it with what its report says.
+
+    With a plan its stress phase is a search. Raises what the run ended with, once there is a
+    report, if it did not come to its own end.
+    """
     with shown(), Interrupts() as interrupts:
         async with prepared(wanted) as run:
             problem: BaseException | None = None
@@ -99,7 +118,8 @@ async def relay_load(
                 try:
                     if run.remaining:
                         turn = turn_at_relay(run.context, is_own=run.has_own_relay)
-                        await _load(run, interrupts, await held.enter_async_context(turn))
+                        relay = await held.enter_async_context(turn)
+                        await _load(run, interrupts, relay, plan)
                 except BaseException as error:  # noqa: BLE001 - teardown and report come first
                     problem = interrupts.as_error(error)
                 finally:
@@ -110,22 +130,28 @@ async def relay_load(
             if problem is not None and not run.is_to_be_reported(problem):
                 raise problem
             interrupts.report_begins()
+            if plan is not None:
+                why = run.stopped or run.ended_early
+                await asyncio.to_thread(conclude, run.context, plan, cut_off_by=why)
             summary = await _report(run)
             await run.reported(summary.verdict, summary.validity)
     if problem is not None:
         raise problem
     if run.stopped:
         raise InterruptedRunError(f"The run was ended: {run.stopped}.", hint=_where(run))
-    return _judged(summary, run)
+    return run, summary
 
 
-async def _load(run: PreparedRun, interrupts: Interrupts, relay: RelayLock) -> None:
+async def _load(
+    run: PreparedRun, interrupts: Interrupts, relay: RelayLock, plan: SearchPlan | None
+) -> None:
     """Have workers and agents, and carry out the phases that are not complete yet."""
     budget = BudgetKeeper(run.context.scenario, run.estimate, spent_usd=run.record.actual_usd or 0)
     async with LeaseKeeper(run.context), budget:
         workers = await provision(run.context)
         run.record.attempts[-1].workers = [worker.name for worker in workers]
-        conductor = await deploy(run.context, workers)
+        chooses = next_level if plan is None else CapacitySearch(plan, run.context.relay_url)
+        conductor = await deploy(run.context, workers, chooses)
         budget.ends(conductor.end)
         relay.when_lost = conductor.end
         interrupts.load_begins(conductor)
@@ -165,7 +191,7 @@ async def _report(run: PreparedRun) -> Summary:
         return await make_report(run.context)
 
 
-def _judged(summary: Summary, run: PreparedRun) -> dict[str, Any]:
+def judged(summary: Summary, run: PreparedRun) -> dict[str, Any]:
     """Return the summary of a run that passed; raise what ends the others."""
     if summary.validity == "invalid":
         reasons = "; ".join(summary.validity_reasons)
@@ -180,7 +206,7 @@ def _where(run: PreparedRun) -> str:
     return f"Its report: {run.context.folder / 'report.html'}"
 
 
-def _wanted(identity: str, **parameters: Any) -> Wanted:
+def wanted_from(identity: str, **parameters: Any) -> Wanted:
     """Return what a flow run's parameters ask for."""
     given = {name: value for name, value in parameters.items() if value is not None}
     results = given.get("results") or os.environ.get("RELAY_LOAD_RESULTS") or "results"

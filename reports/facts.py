@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from run_store.capacity import CapacityResult
 from run_store.errors import NoSuchRunError
 from run_store.layout import RunLayout, phase_label
 from run_store.messages import Order, PhaseRecord, RunRecord, Status
@@ -50,7 +51,8 @@ class PhaseFacts:
 class RunFacts:
     """All that a run's JSON says. `unreadable` names JSON objects that are no valid message.
 
-    `steps` are those of all stress phases, in the order of phases and numbers.
+    `steps` are those of all stress phases, in the order of phases and numbers; `capacity` is the
+    answer of a search.
     """
 
     record: RunRecord
@@ -59,6 +61,7 @@ class RunFacts:
     statuses: tuple[Status, ...]
     unreadable: tuple[str, ...]
     steps: tuple[Step, ...] = ()
+    capacity: CapacityResult | None = None
 
     @property
     def last_attempt(self) -> int:
@@ -118,8 +121,15 @@ def read_facts(store: Store, run_id: str) -> RunFacts:
         for order in _messages(store, store.keys(layout.orders(attempt)), Order, unreadable)
     ]
     steps = _messages(store, store.keys(layout.steps()), Step, unreadable)
+    capacity = _messages(store, [layout.capacity], CapacityResult, unreadable)
     return facts_of(
-        record, records, statuses, orders, unreadable=tuple(unreadable), steps=tuple(steps)
+        record,
+        records,
+        statuses,
+        orders,
+        unreadable=tuple(unreadable),
+        steps=tuple(steps),
+        capacity=capacity[0] if capacity else None,
     )
 
 
@@ -131,6 +141,7 @@ def facts_of(
     *,
     unreadable: tuple[str, ...] = (),
     steps: tuple[Step, ...] = (),
+    capacity: CapacityResult | None = None,
 ) -> RunFacts:
     """Return what these messages say of a run; `orders` are those of its last attempt."""
     return RunFacts(
@@ -140,6 +151,7 @@ def facts_of(
         statuses=tuple(statuses),
         unreadable=unreadable,
         steps=tuple(sorted(steps, key=lambda step: (step.phase, step.number))),
+        capacity=capacity,
     )
 
 

@@ -108,10 +108,17 @@ def asks(scenario: Mapping[str, Any], result: CapacityResult | None = None) -> s
     if result is None:
         asked["phases"] = scenario.get("phases")
     else:
+        asked["objectives"] = sorted(_searched_by(scenario))
         asked["search"] = [result.over, result.start, result.connections, result.edits_per_s]
         asked.pop("connections", None)
     text = json.dumps(asked, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _searched_by(scenario: Mapping[str, Any]) -> list[str]:
+    """Return the objectives that bound a search: those of its scenario's stress phase."""
+    phases = [phase for phase in scenario.get("phases") or [] if phase.get("kind") == "stress"]
+    return [*scenario.get("objectives", []), *(o for p in phases for o in p.get("objectives", []))]
 
 
 def add(store: Store, line: Line) -> None:

@@ -11,11 +11,17 @@ from run_store.steps import Step
 
 
 def capacity_of(facts: RunFacts) -> tuple[CapacityResult, list[Step]] | None:
-    """Return the answer of a run's last phase with steps, and those; None if it has none."""
+    """Return the answer of a search, or of a run's last phase with steps, and those steps.
+
+    None if the run has none.
+    """
     if not facts.steps:
         return None
-    label = facts.steps[-1].phase
+    found = facts.capacity
+    label = found.phase if found else facts.steps[-1].phase
     steps = [step for step in facts.steps if step.phase == label]
+    if found is not None:
+        return found, steps
     record = next((phase.record for phase in facts.phases if phase.label == label), None)
     result = stress_result(steps, why=record.ended_because if record else "")
     return None if result is None else (result, steps)

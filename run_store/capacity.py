@@ -73,6 +73,7 @@ class Calibration(Message):
     version: str = ""
     isolation: str = ""
     connections_per_document: int = 0
+    sentence: str = ""
 
 
 def calibration_key(scenario: str, worker_kind: str) -> str:

@@ -124,6 +124,11 @@ class RunLayout:
         """The prefix of the claims to make a report that is owed."""
         return f"{self.root}report-claims/"
 
+    @property
+    def capacity(self) -> str:
+        """`capacity.json`: a CapacityResult, of a run that searched."""
+        return f"{self.root}capacity.json"
+
     def lease(self, attempt: int) -> str:
         """`lease.json`: a Lease, raised while the orchestrator lives."""
         return f"{self.root}attempt={attempt}/lease.json"

@@ -14,16 +14,20 @@ from tasks.conductor import Conductor
 from tasks.fleets.base import Worker, fleet_of
 from tasks.observation import current_observer
 from tasks.run_context import RunContext
+from tasks.steps import Chooser
+from tasks.stress import next_level
 
 
-async def start_agents(context: RunContext, workers: Sequence[Worker]) -> Conductor:
+async def start_agents(
+    context: RunContext, workers: Sequence[Worker], chooses: Chooser = next_level
+) -> Conductor:
     """Start every worker's agent and wait until the browsers stand ready.
 
     A worker that cannot be deployed is dropped, and the report says why. Raises FleetError if
     fewer than the scenario's `min_healthy` are left.
     """
     fleet = fleet_of(context.fleet)
-    conductor = Conductor(context, fleet, workers)
+    conductor = Conductor(context, fleet, workers, chooses=chooses)
     results = await asyncio.gather(
         *(fleet.deploy(context, worker) for worker in workers), return_exceptions=True
     )
@@ -38,9 +42,11 @@ async def start_agents(context: RunContext, workers: Sequence[Worker]) -> Conduc
 
 
 @task(name="deploy", cache_policy=NO_CACHE, persist_result=False)
-async def deploy(context: RunContext, workers: Sequence[Worker]) -> Conductor:
+async def deploy(
+    context: RunContext, workers: Sequence[Worker], chooses: Chooser = next_level
+) -> Conductor:
     """Bring the agents up; return who conducts them."""
     current_observer().step("deploy", f"{len(workers)} agents start their browsers")
-    conductor = await start_agents(context, workers)
+    conductor = await start_agents(context, workers, chooses)
     get_run_logger().info("%d agents are ready", len(conductor.roll.alive))
     return conductor

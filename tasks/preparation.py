@@ -42,7 +42,10 @@ ORPHAN_WITHIN_S = 60.0
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the caller of a run asked for."""
+    """What the caller of a run asked for.
+
+    `derived` is carried out in place of the scenario that is named, as a capacity search's is.
+    """
 
     scenario: str
     relay_url: str | None = None
@@ -52,6 +55,7 @@ class Wanted:
     results: Path = Path("results")
     i_may_load_this_host: bool = False
     identity: str = ""
+    derived: Scenario | None = None
 
 
 @dataclass
@@ -131,7 +135,7 @@ async def prepared(wanted: Wanted) -> AsyncIterator[PreparedRun]:
     """
     observer = current_observer()
     observer.step("prepare", "checking scenario, browser and relay")
-    scenario = load_scenario(wanted.scenario, wanted.overrides)
+    scenario = wanted.derived or load_scenario(wanted.scenario, wanted.overrides)
     fleet = wanted.fleet or scenario.fleet.kind
     fleet_of(fleet)
     check_hosts(scenario, fleet)

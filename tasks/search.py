@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from tasks.search_answer import Found, Quest, closed, gave_way_by, let_in, on_the_line
 from tasks.search_levels import TRIES, Level, Tried, levels_of
@@ -64,6 +65,18 @@ def next_step(tried: Sequence[Tried], quest: Quest) -> NextStep | Found:
         if answer is not None:
             return answer
     return closed(search.low, search.high, quest)
+
+
+def cut_off(tried: Sequence[Tried], quest: Quest, why: str) -> Found:
+    """Return what the steps of a search say that was ended before it had its answer."""
+    levels = levels_of(tried)
+    high = next((level for level in levels if level.votes and not level.is_held), None)
+    below = [level for level in levels if level.votes and (not high or level.load < high.load)]
+    if high is None:
+        kind: Literal["at_least", "unknown"] = "at_least" if below else "unknown"
+        low = below[-1].load if below else None
+        return Found(kind, None, low, None, why, is_precise=False)
+    return replace(closed(below[-1] if below else None, high, quest), why=why)
 
 
 def _begins(search: _Search) -> NextStep | None:

@@ -95,7 +95,8 @@ class Steps:
         conductor, scenario, phase = self._conductor, self._context.scenario, self._phase
         if conductor.why_ending:
             return Halt(conductor.why_ending)
-        level = self._chooses(scenario, phase, self.done)
+        # In a thread: who waits for a relay that died does not hold up the rest.
+        level = await asyncio.to_thread(self._chooses, scenario, phase, list(self.done))
         if isinstance(level, Halt):
             return level
         course = course_of(scenario, phase, level, connections=conductor.book.progress.connections)

@@ -19,7 +19,7 @@ from tasks.local_services import free_port
 from tests.command_line import PROGRAM, SHORT, environment, processes_of, relay_load
 from tests.waiting import wait_for
 
-DEPLOYMENTS = ["baseline", "heavy", "local", "moderate", "stress", "sweep"]
+DEPLOYMENTS = ["baseline", "heavy", "local", "moderate", "stress", "sweep", "weekly"]
 
 
 @contextmanager

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from flows.capacity import relay_calibrate, relay_capacity
+from reports.history import lines
+from run_store.capacity import Calibration, CapacityResult, calibration_key
+from run_store.layout import RunLayout
+from run_store.steps import Step
+from run_store.store import Store
+from tasks.local_services import local_store
+from tests.relay_process import start_relay
+
+pytestmark = [pytest.mark.flow, pytest.mark.browser, pytest.mark.usefixtures("prefect_api")]
+LIMIT = 13
+
+
+async def test_a_search_finds_what_the_relay_lets_in(tmp_path: Path) -> None:
+    """The answer is that number, in the report, the bucket and the history, with its steps."""
+    with start_relay("--max-connections", str(LIMIT)) as relay:
+        summary = await relay_capacity(
+            "local",
+            relay_url=relay.url,
+            start=8,
+            limit=64,
+            edits_per_s=4,
+            hold="2s",
+            settle="1s",
+            overrides={"fleet.workers": 1},
+            results=str(tmp_path),
+        )
+    assert (summary["verdict"], summary["validity"]) == ("passed", "valid")
+    run_id = summary["run_id"]
+    with local_store(tmp_path) as address:
+        store = Store(address)
+        result = store.get_message(RunLayout(run_id).capacity, CapacityResult)
+        keys = store.keys(RunLayout(run_id).steps())
+        steps = [step for key in keys if (step := store.get_message(key, Step))]
+        [line] = lines(store)
+    assert result is not None
+    assert (result.kind, result.capacity) == ("between", LIMIT)
+    assert result.objective == "the relay lets every connection in"
+    assert [step.connections for step in steps][:3] == [8, 16, LIMIT]
+    assert [step.outcome for step in steps][:3] == ["good", "bad", "good"]
+    assert result.sentence == summary["capacity"]["sentence"]
+    assert "13 connections" in (tmp_path / run_id / "report.html").read_text(encoding="utf-8")
+    assert (line.run_id, line.capacity, line.scenario) == (run_id, LIMIT, "local")
+
+
+async def test_a_calibration_says_what_one_worker_holds(tmp_path: Path) -> None:
+    """Up to the limit if nothing gave way before it, and that it is at least that."""
+    with start_relay() as relay:
+        told = await relay_calibrate(
+            "local",
+            relay_url=relay.url,
+            start=6,
+            limit=12,
+            hold="3s",
+            settle="1s",
+            overrides={"phases.sustained.edits_per_minute": 600},
+            results=str(tmp_path),
+        )
+    with local_store(tmp_path) as address:
+        known = Store(address).get_message(calibration_key("local", "local"), Calibration)
+    assert known is not None
+    assert known.model_dump(mode="json") == told["calibration"]
+    assert known.is_at_least
+    assert known.connections == 12
+    assert known.sentence.startswith("one local worker holds at least 12 connections")

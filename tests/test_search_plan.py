@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from run_store.errors import RelayLoadError, ScenarioError, UsageError
+from scenarios.loading import load_scenario
+from scenarios.model import Scenario
+from tasks.search import cut_off
+from tasks.search_answer import Quest
+from tasks.search_levels import Tried
+from tasks.search_plan import PHASE, Search, objectives_of, planned_search, search_from
+from tasks.stress import Level
+
+
+def scenario(**more: Any) -> Scenario:
+    return Scenario.model_validate(
+        {
+            "name": "given",
+            "connections": 40,
+            "objectives": ["acknowledgement_ms.p95 < 250", "edits.lost == 0"],
+            "phases": {
+                "load": {"kind": "sustained", "duration": "30s", "edits_per_minute": 120},
+                "end": {"kind": "cooldown", "duration": "8s"},
+            },
+            **more,
+        }
+    )
+
+
+def test_a_search_is_one_stress_phase_between_warm_up_and_cool_down() -> None:
+    """It starts at the scenario's own load, in steps that double, and ends where it began."""
+    plan = planned_search(scenario(), Search(limit=640, hold_s=10))
+    warm, search, cool = plan.scenario.phases
+    assert plan.quest == Quest(start=40, limit=640)
+    assert (warm.connections, search.connections, cool.connections) == (40, 40, 40)
+    assert search.has_steps
+    assert search.max_connections == 640
+    assert search.step_hold_s == 10
+    assert (warm.edits_per_minute, search.edits_per_minute, cool.edits_per_minute) == (120, 120, 0)
+    assert plan.scenario.phases[plan.index].name == PHASE
+    # Eleven steps and four repeats of 21 s each must fit.
+    assert search.duration_s > 15 * 21
+    assert cool.duration_s == 8
+
+
+LEVELS: list[tuple[Search, float, Level]] = [
+    (Search(), 80, Level(80, 2.0)),
+    (Search(over="both"), 80, Level(80, 4.0)),
+    (Search(over="edits"), 8, Level(40, 8.0)),
+    (Search(over="edits", connections=5, start=1), 8, Level(5, 8.0)),
+    (Search(edits_per_s=10), 80, Level(80, 10.0)),
+]
+
+
+@pytest.mark.parametrize(("search", "load", "wanted"), LEVELS)
+def test_what_grows_is_what_was_asked_for(search: Search, load: float, wanted: Level) -> None:
+    """A load is connections, edits, or both in proportion; the rest stays the same."""
+    plan = planned_search(scenario(), search)
+    assert plan.level(load) == wanted
+    assert plan.scenario.phases[plan.index].has_steps
+
+
+OBJECTIVES: list[tuple[dict[str, Any], Search, list[str]]] = [
+    (
+        {},
+        Search(objectives=("delivery_ms.p95 < 1s", "edits.error_rate < 5% for 10s")),
+        ["delivery_ms.p95 < 1000 for 20s stop", "edits.error_rate < 0.05 for 10s stop"],
+    ),
+    # Of the scenario's own, those that a step can be judged by.
+    ({}, Search(), ["acknowledgement_ms.p95 < 250 for 20s stop"]),
+    (
+        {"objectives": ["delivery_ms.p99 < 2s", "delivery_ms.p95 < 1s for 5s stop"]},
+        Search(),
+        ["delivery_ms.p95 < 1000 for 5s stop"],
+    ),
+    (
+        {"objectives": ["edits.lost == 0"]},
+        Search(hold_s=4),
+        ["delivery_ms.p95 < 1000 for 4s stop", "edits.error_rate < 0.05 for 4s stop"],
+    ),
+]
+
+
+@pytest.mark.parametrize(("given", "search", "wanted"), OBJECTIVES)
+def test_objectives_bound_each_step(
+    given: dict[str, Any], search: Search, wanted: list[str]
+) -> None:
+    """The caller's, else those that stop, else the scenario's, else the project's."""
+    assert objectives_of(scenario(**given), search) == wanted
+    plan = planned_search(scenario(**given), search)
+    assert plan.scenario.objectives == ()
+    assert list(plan.scenario.phases[plan.index].objectives) == wanted
+
+
+def test_a_calibrated_fleet_is_as_large_as_the_limit_asks_for() -> None:
+    """Only a rented one: the user's own hosts and this machine are what they are."""
+    heavy = load_scenario("heavy")
+    plan = planned_search(heavy, Search(start=100, limit=3000), held_by_worker=400)
+    assert plan.scenario.fleet.workers == 8
+    assert planned_search(heavy, Search(limit=3000)).scenario.fleet == heavy.fleet
+    here = planned_search(scenario(), Search(limit=3000), held_by_worker=4)
+    assert here.scenario.fleet.workers == scenario().fleet.workers
+    alone = planned_search(heavy, Search(subject="generator"), held_by_worker=400)
+    assert alone.scenario.fleet.workers == 1
+
+
+BAD: list[tuple[Search, type[RelayLoadError], str]] = [
+    (Search(start=0), UsageError, "nowhere to go"),
+    (Search(start=50, limit=40), UsageError, "nowhere to go"),
+    (Search(precision=0), UsageError, "cannot be had"),
+    (Search(limit=1e6), UsageError, "up to 100,000"),
+    (Search(start=2.5), UsageError, "whole"),
+    (Search(edits_per_s=0), UsageError, "nothing can be measured"),
+    (Search(objectives=("latency < 3",)), ScenarioError, "no metric is called latency"),
+    (Search(objectives=("edits.lost == 0",)), ScenarioError, "known after the load only"),
+]
+
+
+@pytest.mark.parametrize(("search", "error", "said"), BAD)
+def test_a_search_that_cannot_be_is_refused(
+    search: Search, error: type[RelayLoadError], said: str
+) -> None:
+    """Before anything is started, with what is wrong."""
+    with pytest.raises(error, match=said):
+        planned_search(scenario(), search)
+
+
+def test_a_length_that_is_none_is_refused() -> None:
+    """The message names the option."""
+    with pytest.raises(UsageError, match="hold"):
+        search_from(hold="long")
+    assert search_from(hold="1m", settle="2s", objectives=None).hold_s == 60
+
+
+def test_a_search_that_was_cut_off_says_what_its_steps_allow() -> None:
+    """What held is a lower bound; with a step that did not, the gap so far."""
+    quest = Quest(start=10, limit=1000)
+    held = [Tried(10, "held", score=0.4, noise=0.03), Tried(20, "held", score=0.5, noise=0.03)]
+    found = cut_off(held, quest, "told to")
+    assert (found.kind, found.low, found.high, found.why) == ("at_least", 20, None, "told to")
+    missed = Tried(40, "missed", score=3.0, noise=0.03, objective="delivery_ms.p95 < 1s")
+    found = cut_off([*held, missed], quest, "told to")
+    assert (found.kind, found.low, found.high, found.is_precise) == ("between", 20, 40, False)
+    assert cut_off([], quest, "told to").kind == "unknown"
