@@ -25,6 +25,7 @@ BENCHMARKS = {
     "report_speed": "A whole report over a large run",
     "deploy": "How long agents take to deploy to other hosts",
     "findings": "Findings on runs with known anomalies",
+    "capacity": "Whether the capacity that a search finds is the true one",
     "regression": "Falls of the capacity that are none, and those that are missed",
 }
 """The benchmarks in the order in which they are run, and what each answers."""

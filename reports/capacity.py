@@ -27,6 +27,8 @@ def sentence_of(result: CapacityResult) -> str:
     """Return the answer of a search as one sentence, with its interval and what explains it."""
     text = _answer(result)
     tail = result.explanation or result.why
+    if result.kind == "died":
+        return text
     if result.kind == "between" and result.explanation:
         return f"{text}; above that {tail}"
     return f"{text}: {tail}" if tail and tail not in text else text
@@ -45,7 +47,12 @@ def _answer(result: CapacityResult) -> str:
         return f"below {number(result.high)} {unit}{at}"
     if result.kind == "died":
         held = f"; it had held {number(result.low)}" if result.low is not None else ""
-        return f"the relay died at {number(result.high)} {unit} and did not come back{held}"
+        when = ""
+        if result.died_us is not None:
+            when = (
+                f", {(result.died_us - result.started_us) / 1e6:.0f} s after the first step began,"
+            )
+        return f"the relay died at {number(result.high)} {unit}{when} and did not come back{held}"
     return "the capacity is not known"
 
 

@@ -208,6 +208,7 @@ def _phases(
     hold_s = max([search.hold_s, *(parse_objective(one).window_s or 0.0 for one in objectives)])
     steps = math.ceil(math.log(quest.limit / quest.start, FACTOR)) + 1
     steps += quest.closing_steps + REPEATS
+    rests = quest.closing_steps + 1
     # All ways up and down together: once to the limit, then within ever smaller gaps.
     ramps_s = 4 * most / CONNECTIONS_PER_S
     each_s = SHORTEST_RAMP_S + search.settle_s + hold_s + AROUND_A_STEP_S
@@ -229,7 +230,7 @@ def _phases(
         {
             "name": PHASE,
             "kind": "stress",
-            "duration": math.ceil(steps * each_s + ramps_s),
+            "duration": math.ceil((steps + rests) * each_s + ramps_s),
             "connections": connections,
             "edits_per_minute": rate * 60,
             "step_hold": hold_s,

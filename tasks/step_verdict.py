@@ -148,8 +148,11 @@ def _relay(whole: Stretch, figures: StepFigures, level: Level) -> tuple[RelaySta
     last = whole.last.relay
     if whole.relay_restarted:
         return "dead", "the relay died in this step and was started anew"
-    is_gone = last is None or bool(last.error)
-    if level.connections and figures.connections_open == 0 and figures.dropped and is_gone:
+    none_open = bool(level.connections) and figures.connections_open == 0
+    is_mute = last is not None and bool(last.error)
+    lost_all = bool(figures.dropped) and (last is None or is_mute)
+    # It may have died before this step: then nothing is dropped in it, and nothing gets in.
+    if none_open and (lost_all or (is_mute and figures.refused)):
         return "dead", "the relay is gone: it answers nothing, and no connection is open"
     short = figures.connections_open < OPEN_SHARE * level.connections
     reached = f"{figures.connections_open:,} of {level.connections:,} connections were open"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from run_store.messages import Order
@@ -69,6 +70,7 @@ class Steps:
         self._phase = conductor.context.scenario.phases[index]
         self._in_force: tuple[Level, Order] | None = None
         self._read = False
+        self._rested_after = 0
         self._lost_before: set[str] = set()
 
     async def run(self) -> Halt:
@@ -99,6 +101,8 @@ class Steps:
         level = await asyncio.to_thread(self._chooses, scenario, phase, list(self.done))
         if isinstance(level, Halt):
             return level
+        if not await self._rested(level):
+            return Halt(conductor.why_ending or "every worker was lost")
         course = course_of(scenario, phase, level, connections=conductor.book.progress.connections)
         begins_us = conductor.soon_us()
         ends_us = begins_us + round(course.duration_s * 1e6)
@@ -125,6 +129,38 @@ class Steps:
         conductor.roll.phase, conductor.roll.order = self._label, order
         current_observer().phase_began(order, self._label)
         return None
+
+    async def _rested(self, level: Level) -> bool:
+        """Let the relay work off what an overload left behind; False if that was cut short.
+
+        A step at up to twice what the relay serves leaves at most its own length of work: so
+        long nothing is edited, at the connections of the next step. Else that one would be
+        judged by the backlog of the one before.
+        """
+        last = self.done[-1] if self.done else None
+        if last is None or self._rested_after == last.number:
+            return True
+        if last.outcome not in ("bad", "generator_saturated") or last.relay != "ok":
+            return True
+        conductor, scenario = self._conductor, self._context.scenario
+        open_now = conductor.book.progress.connections
+        course = course_of(scenario, scenario.phases[self._index], level, connections=open_now)
+        order = step_order(
+            scenario,
+            self._index,
+            level=Level(level.connections, 0.0),
+            course=replace(course, settle_s=0.0, hold_s=(last.ended_us - last.started_us) / 1e6),
+            progress=conductor.book.progress,
+            slots=conductor.slots(),
+            starts_at_us=conductor.soon_us(),
+            polls_relay=self._context.has_metrics,
+        )
+        order = await conductor.book.issue(order)
+        self.orders.append(order)
+        conductor.roll.phase, conductor.roll.order = self._label, order
+        current_observer().step(self._label, "no edits, until the relay has caught up")
+        self._rested_after = last.number
+        return await conductor.until_done(order)
 
     async def _carry_out(self) -> Step | None:
         """Wait until the step in force is done, judge and keep it; None if it was cut short."""

@@ -40,8 +40,8 @@ def test_a_search_is_one_stress_phase_between_warm_up_and_cool_down() -> None:
     assert search.step_hold_s == 10
     assert (warm.edits_per_minute, search.edits_per_minute, cool.edits_per_minute) == (120, 120, 0)
     assert plan.scenario.phases[plan.index].name == PHASE
-    # Eleven steps and four repeats of 21 s each must fit.
-    assert search.duration_s > 15 * 21
+    # Eleven steps, four repeats and seven rests of 21 s each must fit.
+    assert search.duration_s > 22 * 21
     assert cool.duration_s == 8
 
 

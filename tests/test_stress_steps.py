@@ -188,6 +188,15 @@ OUTCOMES: list[tuple[str, list[Reading], tuple[str, ...], tuple[str, str]]] = [
         (),
         ("bad", "dead"),
     ),
+    (
+        "dead before it began",
+        [
+            reading(t, connections_open=0, refused=t, relay=relay(t, error="no answer"))
+            for t in range(21)
+        ],
+        (),
+        ("bad", "dead"),
+    ),
 ]
 
 

@@ -135,10 +135,11 @@ SENTENCES: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"kind": "died", "low": 20, "high": 40, "why": "the relay died at 40, after 95 s"},
-        (
-            "the relay died at 40 connections and did not come back; it had held 20: "
-            "the relay died at 40, after 95 s"
-        ),
+        "the relay died at 40 connections and did not come back; it had held 20",
+    ),
+    (
+        {"kind": "died", "high": 40, "started_us": 5_000_000, "died_us": 100_000_000},
+        "the relay died at 40 connections, 95 s after the first step began, and did not come back",
     ),
     ({"kind": "unknown", "why": "too little was seen"}, "the capacity is not known: too little"),
     (
