@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ async def give_back_run(wanted: Wanted) -> None:
     """Give back what the run of another process holds, and report what was measured."""
     async with found(wanted) as context:
         if context is not None:
-            await give_back(context)
+            await give_back(replace(context, in_haste=True))
             store = context.store()
             await asyncio.to_thread(free_relay, store, context.relay_url, context.run_id)
             # Where there is no time for it any more, the next sweep makes the report.
@@ -124,7 +125,7 @@ async def carried_out(
                     problem = interrupts.as_error(error)
                 finally:
                     interrupts.teardown_begins()
-                    left = await _teardown(run)
+                    left = await _teardown(run, problem)
             await run.load_ended(problem, left)
             problem = problem or left
             if problem is not None and not run.is_to_be_reported(problem):
@@ -165,17 +166,20 @@ async def _load(
             run.stopped, run.ended_early = conductor.ending, conductor.missed
 
 
-async def _teardown(run: PreparedRun) -> Exception | None:
+async def _teardown(run: PreparedRun, problem: BaseException | None) -> Exception | None:
     """Run the teardown task, or its plain function where no task can start any more.
 
     Returns what says that not everything could be given back: the run still has its report.
     """
+    # What is no Exception is a cancellation or a signal.
+    in_haste = problem is not None and not isinstance(problem, Exception)
+    context = replace(run.context, in_haste=in_haste)
     try:
-        await teardown(run.context)
+        await teardown(context)
     except Exception:
         log.exception("the teardown task failed; everything is given back without it")
         try:
-            await give_back(run.context)
+            await give_back(context)
         except Exception as error:
             log.exception("not everything was given back")
             return error

@@ -12,7 +12,10 @@ from scenarios.model import Scenario
 
 @dataclass(frozen=True)
 class RunContext:
-    """One attempt of one run. `folder` is the run's own on this machine: logs, pids, report."""
+    """One attempt of one run. `folder` is the run's own on this machine: logs, pids, report.
+
+    `in_haste`: somebody cancelled the run, and little time is left to give everything back.
+    """
 
     run_id: str
     attempt: int
@@ -23,6 +26,7 @@ class RunContext:
     folder: Path
     fleet: str
     chromium: str | None = None
+    in_haste: bool = False
 
     @property
     def layout(self) -> RunLayout:

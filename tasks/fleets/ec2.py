@@ -38,6 +38,8 @@ AROUND_S = 30 * 60.0
 RUNNING_WITHIN_S = 180.0
 SSH_WITHIN_S = 240.0
 STOP_WITHIN_S = 100.0
+STOP_IN_HASTE_WITHIN_S = 15.0
+"""Prefect gives a cancelled run 30 s: by then the machines' end must have been asked for."""
 GONE_WITHIN_S = 300.0
 LOOK_EVERY_S = 2.0
 EMPTY_LOOKS = 2
@@ -105,7 +107,10 @@ class Ec2Fleet(SshFleet):
             await self._forget(name)
         client = await asyncio.to_thread(_client, context)
         await asyncio.to_thread(machines_noted, context)
-        await self._stop_agents(context)
+        try:
+            await self._stop_agents(context)
+        except RelayLoadError as error:
+            log.warning("the agents were not stopped, their machines go all the same: %s", error)
         deadline, empty = time.monotonic() + GONE_WITHIN_S, 0
         while True:
             left, recorded = await asyncio.to_thread(self._present, context)
@@ -155,12 +160,17 @@ class Ec2Fleet(SshFleet):
     def _present(self, context: RunContext) -> tuple[list[Resource], list[Resource]]:
         """Return what carries the run's tags, and what its records name (it may be gone)."""
         client = _client(context)
-        found = find_resources(client, context.run_id)
         try:
             recorded = self._ledger(context).resources()
         except RelayLoadError as error:
             log.warning("the records of what was rented cannot be read: %s", error)
             recorded = []
+        try:
+            found = find_resources(client, context.run_id)
+        except RelayLoadError:
+            # What cannot be looked for is removed by its record, before the trouble is told.
+            remove_resources(client, recorded)
+            raise
         known = {one.id for one in found}
         return found, [one for one in recorded if one.id not in known]
 
@@ -175,7 +185,8 @@ class Ec2Fleet(SshFleet):
             return
         hosts = await asyncio.to_thread(addresses, client, ids, within_s=0)
         try:
-            async with asyncio.timeout(STOP_WITHIN_S):
+            at_most_s = STOP_IN_HASTE_WITHIN_S if context.in_haste else STOP_WITHIN_S
+            async with asyncio.timeout(at_most_s):
                 await asyncio.gather(
                     *(self._release(context, name, Host(at)) for name, at in hosts.items())
                 )

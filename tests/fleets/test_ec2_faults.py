@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from pathlib import Path
 
@@ -100,6 +101,20 @@ async def test_machines_that_are_not_described_yet(context: RunContext, account:
     assert account.left() == []
 
 
+async def test_what_cannot_be_described_is_removed_by_its_record(
+    context: RunContext, account: Account
+) -> None:
+    """Without leave to look, the release ends the machines that it knows of, and says why."""
+    assert len(await Ec2Fleet().acquire(context)) == 2
+    account.refuse("DescribeInstances", "UnauthorizedOperation")
+    with pytest.raises(FleetError, match="ec2:DescribeInstances"):
+        await Ec2Fleet().release(context)
+    account.answers.clear()
+    assert not [one for one in account.left() if one.startswith("i-")]
+    assert await Ec2Fleet().release(context) == []
+    assert account.left() == []
+
+
 async def test_quota_is_said(context: RunContext, account: Account) -> None:
     """A quota of vCPUs that is used up, in both markets, is named with its remedy."""
     account.refuse("CreateFleet", "VcpuLimitExceeded", "your vCPU limit of 8")
@@ -153,6 +168,32 @@ async def test_a_machine_that_never_opens_port_22(
             await start_agents(context, workers)
     finally:
         assert await Ec2Fleet().release(context) == []
+    assert account.left() == []
+
+
+@needs_sshd
+@pytest.mark.parametrize("in_haste", [False, True])
+async def test_a_cancelled_run_does_not_wait_for_agents(
+    context: RunContext, account: Account, monkeypatch: pytest.MonkeyPatch, *, in_haste: bool
+) -> None:
+    """A machine whose agent lets nobody in is ended within the time that haste allows."""
+    waited = []
+
+    async def hangs(*_: object) -> str:
+        """Stand for a host that answers and never ends."""
+        try:
+            await asyncio.sleep(60)
+        finally:
+            waited.append(True)
+        return ""
+
+    monkeypatch.setattr(ec2, "STOP_IN_HASTE_WITHIN_S", 0.2)
+    monkeypatch.setattr(ec2, "STOP_WITHIN_S", 0.3 if not in_haste else 600.0)
+    monkeypatch.setattr(Ec2Fleet, "_release", hangs)
+    await Ec2Fleet().acquire(context)
+    async with asyncio.timeout(50):
+        assert await Ec2Fleet().release(dataclasses.replace(context, in_haste=in_haste)) == []
+    assert waited
     assert account.left() == []
 
 
