@@ -9,10 +9,10 @@ import contextlib
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.objects import DeploymentSchedule
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 
 from run_store.errors import CannotRunError
@@ -61,15 +61,16 @@ async def _registered(client: PrefectClient) -> list[str]:
         if not deployment.entrypoint or not deployment.entrypoint.startswith("flows/"):
             continue
         flow = await client.read_flow(deployment.flow_id)
-        when = [_when(one.schedule) for one in deployment.schedules if one.active]
+        when = [_when(one) for one in deployment.schedules]
         lines.append(f"deployment {flow.name}/{deployment.name}{', '.join(['', *when])}")
     names = [automation.name for automation in await client.read_automations()]
     lines += [f"automation {name}" for name in names if name.startswith("relay-load,")]
     return sorted(lines)
 
 
-def _when(schedule: Any) -> str:
-    return f"scheduled {getattr(schedule, 'cron', schedule)}"
+def _when(one: DeploymentSchedule) -> str:
+    off = "" if one.active else " (off)"
+    return f"scheduled {getattr(one.schedule, 'cron', one.schedule)}{off}"
 
 
 def _deploy(project_file: Path) -> None:
