@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from playwright.async_api import Browser, BrowserContext, Playwright, async_playwright
+from playwright.async_api import BrowserContext, Playwright, async_playwright
 from playwright.async_api import Error as PlaywrightError
 
 from run_store.errors import BrowserError
@@ -22,6 +22,7 @@ from scenarios.model import SOCKETS_PER_CONTEXT, Isolation
 from worker_agent.assets import Assets
 from worker_agent.clock import RunClock
 from worker_agent.page_client import PageClient
+from worker_agent.tabs import TabBrowser, TabContext, TabGoneError
 
 log = logging.getLogger(__name__)
 
@@ -84,13 +85,15 @@ class Browsers:
         self.housing = housing
         self.pages: list[PageClient] = []
         self.on_lost: Callable[[PageClient], None] = lambda _page: None
+        self.on_browser_lost: Callable[[], None] = lambda: None
         self._chromium = chromium
         self._clock = clock
         self._settings = settings
         self._stack = AsyncExitStack()
-        self._browsers: list[Browser] = []
-        self._contexts: list[tuple[BrowserContext, int]] = []
+        self._browsers: list[TabBrowser] = []
+        self._contexts: list[TabContext] = []
         self._gone: list[PageClient] = []
+        self._closing = False
         self._opened = 0
         self._lock = asyncio.Lock()
 
@@ -105,11 +108,11 @@ class Browsers:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.on_lost = lambda _page: None
+        self._closing = True
         for browser in self._browsers:
             try:
                 async with asyncio.timeout(10):
-                    await browser.close()
+                    await browser.playwright.close()
             except (TimeoutError, PlaywrightError) as problem:
                 log.warning("a browser did not close: %s", problem)
         await self._stack.aclose()
@@ -143,7 +146,7 @@ class Browsers:
         async with self._lock:
             browser = await self._browser(own_page=True)
         try:
-            return await browser.new_context()
+            return await browser.playwright.new_context()
         except PlaywrightError as error:
             raise BrowserError(f"No browser context: {error.message.splitlines()[0]}") from error
 
@@ -151,74 +154,83 @@ class Browsers:
         """Close a page for good, on purpose: nobody is told that it was lost."""
         self.pages.remove(page)
         page.lost = "was retired"
-        self._contexts = [
-            (context, pages - (context == page.page.context)) for context, pages in self._contexts
-        ]
-        await page.page.close()
+        page.home.tabs -= 1
+        await page.tab.close()
 
     def _alive(self) -> Iterator[PageClient]:
         return (page for page in self.pages if not page.lost)
 
     async def _open(self) -> PageClient:
-        context = await self._context()
         self._opened += 1
         name = f"page {self._opened}"
+        home = await self._context()
+        tab = None
         try:
-            page = await context.new_page()
-            client = PageClient(page, self.housing.page_capacity, name)
-            page.on("crash", lambda _page: self._lose(client, "crashed"))
-            page.on("close", lambda _page: self._lose(client, "was closed"))
-            page.on("pageerror", lambda error: log.warning("%s: %s", name, error))
-            await page.goto(self._assets.url, timeout=LAUNCH_TIMEOUT_MS)
-            await client.call(
-                "async ([settings, wasm]) => relayLoad.start(settings, wasm)",
-                [self._settings, f"{self._assets.url}automerge.wasm"],
+            async with asyncio.timeout(LAUNCH_TIMEOUT_MS / 1000):
+                tab = await home.open()
+                client = PageClient(tab, home, self.housing.page_capacity, name)
+                tab.on_lost = lambda how: self._lose(client, how)
+                tab.on_error = lambda error: log.warning("%s: %s", name, error)
+                await tab.load(self._assets.url)
+            await client.start(
+                self._settings,
+                f"{self._assets.url}automerge.wasm",
                 timeout_s=LAUNCH_TIMEOUT_MS / 1000,
             )
             await client.calibrate(self._clock)
-        except PlaywrightError as error:
-            raise BrowserError(f"{name} did not load: {error.message.splitlines()[0]}") from error
+        except (BrowserError, TimeoutError) as error:
+            home.tabs -= 1
+            if tab is not None:
+                await tab.close()
+            why = f"nothing came within {LAUNCH_TIMEOUT_MS / 1000:g} s"
+            raise BrowserError(f"{name} did not load: {str(error) or why}") from error
         self.pages.append(client)
         return client
 
     async def give_up(self, client: PageClient) -> None:
         """Take a page that does not answer for lost, and end it."""
         self._lose(client, client.lost)
-        with contextlib.suppress(PlaywrightError, TimeoutError):
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_WITHIN_S):
-                await client.page.close()
+                await client.tab.close()
 
     def _lose(self, client: PageClient, how: str) -> None:
-        if client in self.pages and client not in self._gone:
+        if client in self.pages and client not in self._gone and not self._closing:
             self._gone.append(client)
+            client.home.tabs -= 1
             client.lost = client.lost or how
             self.on_lost(client)
 
-    async def _context(self) -> BrowserContext:
+    def _browser_ended(self) -> None:
+        if not self._closing:
+            self.on_browser_lost()
+
+    async def _context(self) -> TabContext:
+        """Return a context with room for one more tab, which is taken at once."""
         async with self._lock:
-            self._contexts = [
-                (context, pages)
-                for context, pages in self._contexts
-                if context.browser is not None and context.browser.is_connected()
-            ]
-            for place, (context, pages) in enumerate(self._contexts):
-                if pages < self.housing.pages_per_context:
-                    self._contexts[place] = (context, pages + 1)
-                    return context
-            browser = await self._browser()
-            context = await browser.new_context(viewport=None, service_workers="block")
-            self._contexts.append((context, 1))
+            self._contexts = [one for one in self._contexts if one.browser.is_connected]
+            for context in self._contexts:
+                if context.tabs < self.housing.pages_per_context:
+                    break
+            else:
+                browser = await self._browser()
+                try:
+                    context = await browser.new_context()
+                except TabGoneError as error:
+                    raise BrowserError(f"No browser context: the browser {error}") from error
+                self._contexts.append(context)
+            context.tabs += 1
             return context
 
-    async def _browser(self, *, own_page: bool = False) -> Browser:
-        alive = [browser for browser in self._browsers if browser.is_connected()]
+    async def _browser(self, *, own_page: bool = False) -> TabBrowser:
+        alive = [browser for browser in self._browsers if browser.is_connected]
         sockets = self.housing.page_capacity * self.housing.pages_per_context
         room = max(1, CONNECTIONS_PER_BROWSER // sockets)
         for browser in alive:
-            if len(browser.contexts) < room:
+            if browser.contexts + len(browser.playwright.contexts) < room:
                 return browser
         try:
-            browser = await self._playwright.chromium.launch(
+            started = await self._playwright.chromium.launch(
                 executable_path=self._chromium,
                 args=launch_arguments(own_page=own_page),
                 timeout=LAUNCH_TIMEOUT_MS,
@@ -227,11 +239,13 @@ class Browsers:
                 handle_sigterm=False,
                 handle_sighup=False,
             )
+            browser = await TabBrowser.over(started)
         except PlaywrightError as error:
             said = error.message.strip().splitlines()
             raise BrowserError(
                 f"Chromium at {self._chromium} does not start: {said[0] if said else 'no reason'}",
                 hint="Run it by hand with --headless --dump-dom about:blank to see why.",
             ) from error
+        started.on("disconnected", lambda _browser: self._browser_ended())
         self._browsers.append(browser)
         return browser
