@@ -75,6 +75,7 @@ class Load(BaseLoad):
         self._unhoused: set[int] = set()
         self._bringing_back = asyncio.Lock()
         browsers.on_lost = self._page_lost
+        browsers.on_browser_lost = self._browser_lost
 
     async def prepare(self, order: Order) -> None:
         """Compute an order's agenda and give each page its part; returns before it begins."""
@@ -189,6 +190,10 @@ class Load(BaseLoad):
     def _document(self, document: int, generation: int) -> tuple[str, int]:
         name = document_id(self._config.run_id, self._config.attempt, document, generation)
         return name, document * self._plan.connections_per_document
+
+    def _browser_lost(self) -> None:
+        """Record that a browser ended, which may have had no page yet; its pages tell their own."""
+        self._recording.error(self._clock.now_us(), "browser_lost", "a browser ended by itself")
 
     def _page_lost(self, page: PageClient) -> None:
         log.warning("%s %s, with %d connections", page.name, page.lost, len(page.connections))
