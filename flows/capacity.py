@@ -15,7 +15,8 @@ from flows.regression import raise_if_regressed
 from flows.relay_load import carried_out, give_back_run, judged, wanted_from
 from reports.summary import Summary
 from scenarios.loading import load_scenario
-from tasks.capacity import add_to_history, keep_calibration, plan_in
+from tasks.calibration import keep_calibration, plan_in
+from tasks.capacity import add_to_history
 from tasks.observation import current_observer
 from tasks.preparation import PreparedRun, Wanted
 from tasks.search_plan import Search, SearchPlan, search_from
@@ -178,5 +179,8 @@ async def _carried_out(wanted: Wanted, search: Search) -> tuple[SearchPlan, Prep
     fleet = scenario.fleet.model_copy(update={"kind": wanted.fleet or scenario.fleet.kind})
     scenario = scenario.model_copy(update={"fleet": fleet})
     plan = await asyncio.to_thread(plan_in, wanted.store, wanted.results, scenario, search)
-    run, summary = await carried_out(dataclasses.replace(wanted, derived=plan.scenario), plan)
+    wanted = dataclasses.replace(
+        wanted, derived=plan.scenario, is_calibration=search.subject == "generator"
+    )
+    run, summary = await carried_out(wanted, plan)
     return plan, run, summary

@@ -126,38 +126,43 @@ def run(
 
 
 @app.command()
-def scenarios(*, as_json: Json = False) -> None:
+def scenarios(*, store: StoreUrl = None, results: Results = RESULTS, as_json: Json = False) -> None:
     """List the scenarios that come with the project."""
     from scenarios.durations import format_duration
     from scenarios.loading import load_scenario, scenario_names
     from tasks import cost, prices
+    from tasks.calibration import advice_from
 
     rows = []
-    for name in scenario_names():
-        scenario = load_scenario(name)
-        estimate = cost.estimate(scenario)
-        rows.append(
-            {
-                "scenario": name,
-                "duration_s": scenario.duration_s,
-                "connections": scenario.peak_connections,
-                "workers": scenario.fleet.workers,
-                "fleet": scenario.fleet.kind,
-                "estimated_usd": round(estimate.usd, 2) if estimate else None,
-                "description": scenario.description,
-            }
-        )
+    with advice_from(store, results) as advise:
+        for name in scenario_names():
+            scenario = load_scenario(name)
+            estimate = cost.estimate(scenario)
+            needed = advise(scenario, scenario.fleet.kind).needed
+            rows.append(
+                {
+                    "scenario": name,
+                    "duration_s": scenario.duration_s,
+                    "connections": scenario.peak_connections,
+                    "workers": scenario.fleet.workers,
+                    "workers_by_calibration": needed.needed if needed else None,
+                    "fleet": scenario.fleet.kind,
+                    "estimated_usd": round(estimate.usd, 2) if estimate else None,
+                    "description": scenario.description,
+                }
+            )
     if as_json:
         print_json({"scenarios": rows, "prices": prices.SOURCE, "spot_share": prices.SPOT_SHARE})
         return
     table = new_table("scenario", "duration", "connections", "workers", "estimated cost", "")
     for row in rows:
-        usd = row["estimated_usd"]
+        usd, needed_workers = row["estimated_usd"], row["workers_by_calibration"]
+        by_calibration = f" (calibrated: {needed_workers})" if needed_workers else ""
         table.add_row(
             str(row["scenario"]),
             format_duration(float(str(row["duration_s"]))),
             f"{row['connections']:,}",
-            f"{row['workers']} {row['fleet']}",
+            f"{row['workers']} {row['fleet']}{by_calibration}",
             "-" if usd is None else f"${usd:.2f}",
             str(row["description"]),
         )

@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 import re
 import sys
-from dataclasses import asdict
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
-from flows.cli_options import Json, Overrides
+from flows.cli_options import RESULTS, Json, Overrides, Results, StoreUrl
 from flows.cli_print import new_table, print_json, print_table
 
 if TYPE_CHECKING:
     from scenarios.model import Scenario
+    from tasks.calibration import Advice
     from tasks.cost import Estimate
 
 SEED_USD = {"baseline": 0.10, "moderate": 0.50, "heavy": 1.70, "stress": 2.70}
@@ -35,32 +37,118 @@ def estimate(
     table: Annotated[
         bool, typer.Option("--table", help="Use the project's own prices; do not ask AWS.")
     ] = False,
+    store: StoreUrl = None,
+    results: Results = RESULTS,
 ) -> None:
-    """Say what a run will cost, by the prices of now where AWS can be asked."""
+    """Say what a run will cost, and whether its workers are enough by their calibration."""
     from scenarios.loading import load_scenario, overrides_from, scenario_names
-    from tasks.budget import estimated, in_words
     from tasks.cost import check_budget
-    from tasks.cost import estimate as by_table
 
-    names = [scenario] if scenario else scenario_names()
-    rows = []
-    for name in names:
-        loaded = load_scenario(name, overrides_from(overrides or []))
-        kind = loaded.fleet.kind
-        cost = by_table(loaded) if table else asyncio.run(estimated(loaded, kind))
-        rows.append((loaded, cost))
+    loaded = [
+        load_scenario(name, overrides_from(overrides or []))
+        for name in ([scenario] if scenario else scenario_names())
+    ]
+    rows = list(_rows(loaded, asks_aws=not table, store_url=store, results=results))
     if as_json:
-        shown = [_as_json(loaded, cost) for loaded, cost in rows]
+        shown = [row.as_json() for row in rows]
         print_json(shown[0] if scenario else shown)
     else:
-        for loaded, cost in rows:
-            Console().print(f"[bold]{loaded.name}[/]: {loaded.summary_line()}", highlight=False)
-            if cost is not None and cost.items:
-                _print_items(cost)
-            Console().print(in_words(cost), highlight=False, soft_wrap=True)
-    for loaded, cost in rows:
-        if loaded.fleet.kind == "ec2":
-            check_budget(loaded, cost)
+        for row in rows:
+            row.show(Console())
+    for row in rows:
+        if row.scenario.fleet.kind == "ec2":
+            check_budget(row.scenario, row.cost)
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One scenario: its cost, what calibrations say of its workers, the cost of as many as that."""
+
+    scenario: Scenario
+    cost: Estimate | None
+    advice: Advice
+    cost_as_advised: Estimate | None = None
+
+    def show(self, console: Console) -> None:
+        from tasks.budget import in_words
+
+        line = f"[bold]{self.scenario.name}[/]: {self.scenario.summary_line()}"
+        console.print(line, highlight=False)
+        if self.cost is not None and self.cost.items:
+            _print_items(self.cost)
+        console.print(in_words(self.cost), highlight=False, soft_wrap=True)
+        if self.advice.sentence:
+            console.print(
+                f"Workers: {self.advice.sentence}",
+                style="yellow" if self.advice.is_warning else None,
+                markup=False,
+                highlight=False,
+                soft_wrap=True,
+            )
+        needed = self.advice.needed
+        if needed is not None and self.cost_as_advised is not None:
+            console.print(
+                f"With {needed.needed} of them it costs {in_words(self.cost_as_advised)}",
+                highlight=False,
+                soft_wrap=True,
+            )
+
+    def as_json(self) -> dict[str, Any]:
+        scenario, cost = self.scenario, self.cost
+        return {
+            "scenario": scenario.name,
+            "fleet": scenario.fleet.kind,
+            "region": scenario.fleet.region,
+            "workers": scenario.fleet.workers,
+            "usd": round(cost.usd, 4) if cost else None,
+            "usd_per_hour": round(cost.usd_per_hour, 4) if cost else None,
+            "max_usd": scenario.max_usd,
+            "max_usd_per_hour": scenario.max_usd_per_hour,
+            "prices": cost.source if cost else None,
+            "items": [{**asdict(item), "usd": round(item.usd, 4)} for item in cost.items]
+            if cost
+            else [],
+            "calibration": self._calibration(),
+        }
+
+    def _calibration(self) -> dict[str, Any] | None:
+        needed, as_advised = self.advice.needed, self.cost_as_advised
+        if needed is None:
+            return {"why_not": self.advice.why_not} if self.advice.why_not else None
+        known = needed.calibration
+        return {
+            "workers": needed.needed,
+            "too_few": needed.is_too_few,
+            "usd": round(as_advised.usd, 4) if as_advised else None,
+            "sentence": needed.sentence,
+            "measured": needed.date,
+            "worker_kind": known.worker_kind,
+            "connections": known.connections,
+            "edits_per_s": known.edits_per_s,
+            "at_least": known.is_at_least,
+            "run_id": known.run_id,
+        }
+
+
+def _rows(
+    scenarios: list[Scenario], *, asks_aws: bool, store_url: str | None, results: Path
+) -> Iterator[_Row]:
+    from tasks.budget import prices_for
+    from tasks.calibration import advice_from
+    from tasks.cost import estimate as estimate_of
+    from tasks.prices import TABLE
+
+    with advice_from(store_url, results) as advise:
+        for scenario in scenarios:
+            kind = scenario.fleet.kind
+            prices = asyncio.run(prices_for(scenario, kind)) if asks_aws else TABLE
+            cost, told = estimate_of(scenario, prices=prices), advise(scenario, kind)
+            other = None
+            if kind == "ec2" and told.needed and told.needed.needed != scenario.fleet.workers:
+                fleet = scenario.fleet.model_copy(update={"workers": told.needed.needed})
+                as_advised = scenario.model_copy(update={"fleet": fleet})
+                other = estimate_of(as_advised, prices=prices)
+            yield _Row(scenario, cost, told, other)
 
 
 def _print_items(cost: Estimate) -> None:
@@ -74,22 +162,6 @@ def _print_items(cost: Estimate) -> None:
             f"{item.usd:.3f}",
         )
     print_table(shown)
-
-
-def _as_json(scenario: Scenario, cost: Estimate | None) -> dict[str, Any]:
-    return {
-        "scenario": scenario.name,
-        "fleet": scenario.fleet.kind,
-        "region": scenario.fleet.region,
-        "usd": round(cost.usd, 4) if cost else None,
-        "usd_per_hour": round(cost.usd_per_hour, 4) if cost else None,
-        "max_usd": scenario.max_usd,
-        "max_usd_per_hour": scenario.max_usd_per_hour,
-        "prices": cost.source if cost else None,
-        "items": [{**asdict(item), "usd": round(item.usd, 4)} for item in cost.items]
-        if cost
-        else [],
-    }
 
 
 def arithmetic() -> str:

@@ -25,7 +25,7 @@ from scenarios.loading import load_scenario
 from scenarios.model import Scenario
 from tasks import preflight
 from tasks.budget import estimated, in_words
-from tasks.capacity import plan_in
+from tasks.calibration import Advice, advice_from, plan_in
 from tasks.cost import Estimate, check_budget
 from tasks.hosts import check_hosts
 from tasks.observation import showing
@@ -48,6 +48,20 @@ class Asked:
     search: Mapping[str, Any] | None = None
     calibrates: bool = False
 
+    @property
+    def store_here(self) -> str | None:
+        """The store's address, as far as it can be had before Prefect is there for its blocks."""
+        return None if (self.store or "").startswith("block:") else self.store
+
+    def advice(self, scenario: Scenario) -> Advice:
+        """Return what calibrations in the store say of the workers that it will have."""
+        if self.calibrates or self.store != self.store_here:
+            return Advice()
+        kind = self.fleet or scenario.fleet.kind
+        is_search = self.search is not None
+        with advice_from(self.store, self.results, is_search=is_search) as advise:
+            return advise(scenario, kind)
+
     def settled(self) -> Scenario:
         """Return the scenario that will be carried out: a search derives one of its own."""
         scenario = load_scenario(self.scenario, self.overrides)
@@ -57,9 +71,8 @@ class Asked:
         scenario = scenario.model_copy(update={"fleet": fleet})
         fixed: dict[str, Any] = {"over": "both", "subject": "generator"} if self.calibrates else {}
         asked = {key: value for key, value in self.search.items() if key != "allowed_fall"}
-        is_block = (self.store or "").startswith("block:")  # a block needs Prefect
-        where = None if is_block else self.store
-        return plan_in(where, self.results, scenario, search_from(**asked, **fixed)).scenario
+        wanted = search_from(**asked, **fixed)
+        return plan_in(self.store_here, self.results, scenario, wanted).scenario
 
 
 def run(asked: Asked, *, out: Console, progress: Console) -> None:
@@ -71,6 +84,12 @@ def run(asked: Asked, *, out: Console, progress: Console) -> None:
     cost = asyncio.run(estimated(scenario, asked.fleet or scenario.fleet.kind))
     progress.print(f"{scenario.name}: {scenario.summary_line()}", highlight=False)
     progress.print(f"It costs {in_words(cost)}", highlight=False, soft_wrap=True)
+    told = asked.advice(scenario)
+    if told.sentence:
+        style = "yellow" if told.is_warning else None
+        progress.print(
+            f"Workers: {told.sentence}", style=style, markup=False, highlight=False, soft_wrap=True
+        )
     check_budget(scenario, cost)
     if asked.confirm:
         _confirm(cost)
@@ -125,8 +144,8 @@ async def _check_first(asked: Asked) -> None:
         await asyncio.to_thread(preflight.check_chromium)
     here = (asked.fleet or scenario.fleet.kind) == "local"
     await asyncio.to_thread(preflight.check_journey, scenario.journey, is_here=here)
-    if asked.store and not asked.store.startswith("block:"):  # a block needs Prefect
-        store = Store(StoreAddress.from_url(asked.store))
+    if asked.store_here:
+        store = Store(StoreAddress.from_url(asked.store_here))
         await asyncio.to_thread(store.check)
     if relay_url:
         await preflight.check_relay(relay_url)

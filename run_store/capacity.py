@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import Any, Literal
+
+from pydantic import Field
 
 from run_store.messages import Message
 
@@ -59,7 +61,8 @@ class Calibration(Message):
     """`calibrations/<scenario>/<worker kind>.json`: what one worker holds before it is late.
 
     `connections` held, with the edits and the documents of the scenario named; `is_at_least`
-    says that something else than the worker ended the search.
+    says that something else than the worker ended the search. `load` are the scenario's fields
+    that change what a connection costs a worker.
     """
 
     scenario: str
@@ -70,8 +73,7 @@ class Calibration(Message):
     why: str = ""
     measured_us: int = 0
     run_id: str = ""
-    version: str = ""
-    isolation: str = ""
+    load: dict[str, Any] = Field(default_factory=dict)
     connections_per_document: int = 0
     sentence: str = ""
 

@@ -12,7 +12,7 @@ from scenarios.durations import format_duration
 from scenarios.model import Scenario
 from tasks.cost import Estimate, check_budget, estimate, seconds_within
 from tasks.observation import current_observer
-from tasks.prices import TABLE
+from tasks.prices import TABLE, Prices
 
 WIND_DOWN_S = 180.0
 """What a run keeps back of its budget's time for cool-down, last samples and teardown."""
@@ -20,13 +20,17 @@ WIND_DOWN_S = 180.0
 
 async def estimated(scenario: Scenario, fleet: str) -> Estimate | None:
     """Return what a run will cost, by the prices of now where AWS can be asked."""
+    return estimate(scenario, fleet=fleet, prices=await prices_for(scenario, fleet))
+
+
+async def prices_for(scenario: Scenario, fleet: str) -> Prices:
+    """Return the prices of now of what a scenario rents; the project's own without AWS."""
     if fleet != "ec2":
-        return estimate(scenario, fleet=fleet)
+        return TABLE
     # boto3 is slow to import, and only rented machines have prices.
     from tasks.fleets.ec2_prices import current_prices  # noqa: PLC0415
 
-    prices = await asyncio.to_thread(current_prices, scenario.fleet)
-    return estimate(scenario, fleet=fleet, prices=prices or TABLE)
+    return await asyncio.to_thread(current_prices, scenario.fleet) or TABLE
 
 
 def agree(scenario: Scenario, cost: Estimate | None) -> None:

@@ -108,11 +108,14 @@ def planned_deliveries(scenario: Scenario) -> float:
         start = phase.edits_per_minute_start
         first = phase.edits_per_minute if start is None else start
         edits = (first + phase.edits_per_minute) / 2 * phase.duration_s / 60
-        members = scenario.connections_at_end_of(phase)
-        if scenario.connections_per_document:
-            members = min(members, scenario.connections_per_document)
+        members = members_of_document(scenario, scenario.connections_at_end_of(phase))
         total += edits * max(members - 1, 0)
     return total
+
+
+def members_of_document(scenario: Scenario, connections: float) -> float:
+    """Return how many of so many connections share a document."""
+    return min(connections, scenario.connections_per_document or connections)
 
 
 def check_budget(scenario: Scenario, cost: Estimate | None) -> None:

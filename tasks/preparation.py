@@ -22,6 +22,7 @@ from scenarios.loading import load_scenario
 from scenarios.model import Scenario
 from tasks import preflight
 from tasks.budget import agree, estimated
+from tasks.calibration import advice, warn_of
 from tasks.cost import Estimate
 from tasks.fleets.base import fleet_of
 from tasks.hosts import check_hosts
@@ -44,7 +45,8 @@ ORPHAN_WITHIN_S = 60.0
 class Wanted:
     """What the caller of a run asked for.
 
-    `derived` is carried out in place of the scenario that is named, as a capacity search's is.
+    `derived` is carried out in place of the scenario that is named, as a capacity search's is;
+    `is_calibration` says that it measures its one worker.
     """
 
     scenario: str
@@ -56,6 +58,7 @@ class Wanted:
     i_may_load_this_host: bool = False
     identity: str = ""
     derived: Scenario | None = None
+    is_calibration: bool = False
 
 
 @dataclass
@@ -166,6 +169,7 @@ async def prepared(wanted: Wanted) -> AsyncIterator[PreparedRun]:
         cost = await estimated(scenario, fleet)
         if not await asyncio.to_thread(_is_known, store, run_id):
             agree(scenario, cost)
+            await _advised(wanted, store, scenario, fleet)
         if facts.problem:
             what = "is sampled all the same" if facts.has_metrics else "no samples of the relay"
             observer.warn(f"The relay's metrics cannot be read: {facts.problem}; {what}.")
@@ -288,6 +292,13 @@ def _open(
     # Whoever retries a run that was told to stop wants it to go on.
     store.delete(layout.stop)
     return record
+
+
+async def _advised(wanted: Wanted, store: Store, scenario: Scenario, fleet: str) -> None:
+    """Warn if the run's workers are too few by a calibration; one that calibrates has its one."""
+    if not wanted.is_calibration:
+        is_search = wanted.derived is not None
+        warn_of(await asyncio.to_thread(advice, store, scenario, fleet, is_search=is_search))
 
 
 def _is_known(store: Store, run_id: str) -> bool:

@@ -12,15 +12,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from run_store.capacity import Over
+from run_store.capacity import Calibration, Over
 from run_store.errors import UsageError
 from scenarios.durations import format_duration, parse_duration_s
-from scenarios.model import MOST_CONNECTIONS, Scenario
+from scenarios.model import MOST_CONNECTIONS, FleetSpec, Scenario
 from scenarios.objectives import Objective, parse_objective
 from tasks.search import FACTOR
 from tasks.search_answer import Quest
 from tasks.search_steps import Subject
 from tasks.stress import CONNECTIONS_PER_S, SHORTEST_RAMP_S, Level
+from tasks.workers_needed import workers_needed
 
 PHASE = "search"
 DEFAULT_OBJECTIVES = ("delivery_ms.p95 < 1000", "edits.error_rate < 0.05")
@@ -88,13 +89,12 @@ class SearchPlan:
 
 
 def planned_search(
-    scenario: Scenario, search: Search, *, held_by_worker: int | None = None
+    scenario: Scenario, search: Search, *, calibration: Calibration | None = None
 ) -> SearchPlan:
     """Return the plan of a search on a scenario.
 
-    `held_by_worker` is what a calibration said that one worker holds: rented fleets are made as
-    large as the limit asks for. Raises UsageError for a search that has nowhere to go,
-    ScenarioError for objectives that no step can be judged by.
+    By a calibration a rented fleet is made as large as the limit asks for. Raises UsageError for
+    a search that has nowhere to go, ScenarioError for objectives that no step can be judged by.
     """
     if scenario.journey:
         raise UsageError(
@@ -141,10 +141,10 @@ def planned_search(
             most=most,
             objectives=objectives,
         ),
-        "fleet": _fleet(scenario, search, most, held_by_worker),
     }
+    carried_out = Scenario.model_validate(derived)
     return SearchPlan(
-        scenario=Scenario.model_validate(derived),
+        scenario=carried_out.model_copy(update={"fleet": _fleet(carried_out, search, calibration)}),
         quest=quest,
         over=search.over,
         subject=search.subject,
@@ -218,6 +218,8 @@ def _phases(
             "step_edits_per_minute": rate * 60,
             "max_edits_per_minute": quest.limit * 60,
         }
+    elif search.over == "both":
+        growth["max_edits_per_minute"] = rate * 60 * quest.limit / quest.start
     cool_s = [phase.duration_s for phase in scenario.phases if phase.kind == "cooldown"]
     return [
         {
@@ -249,15 +251,13 @@ def _phases(
     ]
 
 
-def _fleet(
-    scenario: Scenario, search: Search, most: int, held_by_worker: int | None
-) -> dict[str, object]:
-    fleet = scenario.fleet.model_dump(mode="json", by_alias=True)
+def _fleet(scenario: Scenario, search: Search, calibration: Calibration | None) -> FleetSpec:
+    workers = scenario.fleet.workers
     if search.subject == "generator":
-        fleet["workers"] = 1
-    elif held_by_worker and scenario.fleet.kind == "ec2":
-        fleet["workers"] = min(max(1, math.ceil(most / held_by_worker)), MOST_WORKERS)
-    return fleet
+        workers = 1
+    elif calibration and scenario.fleet.kind == "ec2":
+        workers = min(workers_needed(scenario, "ec2", calibration).needed, MOST_WORKERS)
+    return scenario.fleet.model_copy(update={"workers": workers})
 
 
 def _start(over: Over, connections: int, rate: float) -> float:

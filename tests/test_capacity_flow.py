@@ -10,6 +10,8 @@ from run_store.capacity import Calibration, CapacityResult, calibration_key
 from run_store.layout import RunLayout
 from run_store.steps import Step
 from run_store.store import Store
+from scenarios.loading import load_scenario
+from tasks.calibration import advice_from
 from tasks.local_services import local_store
 from tests.relay_process import start_relay
 
@@ -69,3 +71,13 @@ async def test_a_calibration_says_what_one_worker_holds(tmp_path: Path) -> None:
     assert known.is_at_least
     assert known.connections == 12
     assert known.sentence.startswith("one local worker holds at least 12 connections")
+    # And the next run's estimate goes by it: twice as many connections, two workers.
+    twice = load_scenario(
+        "local", {"connections": 24, "phases.sustained.edits_per_minute": 600, "fleet.workers": 1}
+    )
+    with advice_from(None, tmp_path) as advise:
+        needed = advise(twice, "local").needed
+    assert needed is not None
+    assert needed.calibration == known
+    assert (needed.asked, needed.is_too_few) == (1, False)
+    assert needed.needed >= 2

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from run_store.capacity import Calibration
 from run_store.errors import RelayLoadError, ScenarioError, UsageError
 from scenarios.loading import load_scenario
 from scenarios.model import Scenario
@@ -97,13 +98,24 @@ def test_objectives_bound_each_step(
 def test_a_calibrated_fleet_is_as_large_as_the_limit_asks_for() -> None:
     """Only a rented one: the user's own hosts and this machine are what they are."""
     heavy = load_scenario("heavy")
-    plan = planned_search(heavy, Search(start=100, limit=3000), held_by_worker=400)
-    assert plan.scenario.fleet.workers == 8
+
+    def workers(given: Scenario, search: Search) -> int:
+        return planned_search(given, search, calibration=known).scenario.fleet.workers
+
+    known = Calibration(
+        scenario="heavy",
+        worker_kind="c5.2xlarge",
+        connections=400,
+        edits_per_s=2.0,
+        connections_per_document=100,
+    )
+    assert workers(heavy, Search(start=100, limit=3000)) == 8
+    # So many edits a second ask for more workers than their connections do.
+    assert workers(heavy, Search(over="edits", start=2, limit=20)) == 10
+    assert workers(heavy, Search(over="both", start=500, limit=4000)) == 20
     assert planned_search(heavy, Search(limit=3000)).scenario.fleet == heavy.fleet
-    here = planned_search(scenario(), Search(limit=3000), held_by_worker=4)
-    assert here.scenario.fleet.workers == scenario().fleet.workers
-    alone = planned_search(heavy, Search(subject="generator"), held_by_worker=400)
-    assert alone.scenario.fleet.workers == 1
+    assert workers(scenario(), Search(limit=3000)) == scenario().fleet.workers
+    assert workers(heavy, Search(subject="generator")) == 1
 
 
 BAD: list[tuple[Search, type[RelayLoadError], str]] = [
