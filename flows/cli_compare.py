@@ -109,7 +109,9 @@ def _latency(shift: Shift) -> dict[str, Any]:
         "median_ms": list(shift.medians),
         "ratio": ratio and ratio.ratio,
         "interval_95": ratio and [ratio.low, ratio.high],
-        "significant": ratio and ratio.is_significant,
+        "p": ratio and ratio.p,
+        "p_adjusted": shift.p,
+        "significant": shift.is_significant,
         "block_s": ratio and list(ratio.blocks),
         "cliffs_delta": shift.delta,
     }
@@ -132,7 +134,7 @@ def _print(comparison: Comparison) -> None:
     print_table(figures)
     phases = ", ".join(comparison.phases) or "no phase"
     _say(f"\nMedians of per-second values in {phases}:")
-    shifts = new_table("", "A", "B", "B / A", "95 % interval", "Cliff's delta", "change")
+    shifts = new_table("", "A", "B", "B / A", "95 % interval", "p", "Cliff's delta", "change")
     for shift in comparison.shifts:
         shifts.add_row(
             f"{shift.metric.removesuffix('_ms')} {shift.statistic}",
@@ -148,11 +150,12 @@ def _print(comparison: Comparison) -> None:
     _say(comparison.headline, _STYLES[comparison.verdict])
 
 
-def _judged(shift: Shift) -> tuple[str, str, str]:
-    if shift.ratio is None or shift.delta is None:
-        return "-", f"{shift.seconds[0]} and {shift.seconds[1]} s are too few", "-"
+def _judged(shift: Shift) -> tuple[str, str, str, str]:
     ratio = shift.ratio
-    return f"{ratio.ratio:.3f}", f"{ratio.low:.3f} to {ratio.high:.3f}", f"{shift.delta:+.2f}"
+    if ratio is None or shift.delta is None or shift.p is None:
+        return "-", f"{shift.seconds[0]} and {shift.seconds[1]} s are too few", "-", "-"
+    interval = f"{ratio.low:.3f} to {ratio.high:.3f}"
+    return f"{ratio.ratio:.3f}", interval, f"{shift.p:.2g}", f"{shift.delta:+.2f}"
 
 
 def _say(text: str, style: str = "") -> None:

@@ -10,17 +10,19 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
-from statistics import median
+from statistics import NormalDist, median
 
 Series = Sequence[Sequence[float]]
 """Values in their order, one list for each stretch of time; no block reaches across two."""
 RESAMPLES = 1000
 SHORTEST_BLOCK = 5
-_NORMAL_95 = 1.959964
-"""The normal distribution's 97.5 % quantile."""
+SIGNIFICANT = 0.05
+_HALVINGS = 24
+_WIDE_OPEN = 0.99
+"""From here on the interval is a point, and stretching it changes nothing."""
 SMALLEST = 1e-3
 """The resolution of a latency in milliseconds: what a median of zero is taken for in a ratio."""
 
@@ -29,13 +31,15 @@ SMALLEST = 1e-3
 class Ratio:
     """How many times the baseline's median the other's is, with its 95 % interval.
 
-    `blocks` are the longest block lengths that were drawn from the baseline and the other.
+    `blocks` are the longest block lengths that were drawn from the baseline and the other. `p` is
+    one less the level of the widest interval that leaves out 1: below 0.05 the 95 % one does.
     """
 
     ratio: float
     low: float
     high: float
     blocks: tuple[int, int]
+    p: float = 1.0
 
     @property
     def is_significant(self) -> bool:
@@ -57,13 +61,35 @@ def ratio_of_medians(
     below, above = _Drawer(baseline, random), _Drawer(other, random)
     ratios = sorted(above.median() / below.median() for _ in range(resamples))
     ratio = _floored(other) / _floored(baseline)
-    wider = _wider(below.count, above.count)
+
+    def interval(p: float) -> tuple[float, float]:
+        wider = _wider(p, below.count, above.count)
+        low, high = (_quantile(ratios, share) / ratio for share in (p / 2, 1 - p / 2))
+        return ratio * min(low, 1.0) ** wider, ratio * max(high, 1.0) ** wider
+
+    low, high = interval(SIGNIFICANT)
     return Ratio(
         ratio=ratio,
-        low=ratio * min(_quantile(ratios, 0.025) / ratio, 1.0) ** wider,
-        high=ratio * max(_quantile(ratios, 0.975) / ratio, 1.0) ** wider,
+        low=low,
+        high=high,
         blocks=(below.longest, above.longest),
+        p=_least_p(interval, 2 / resamples),
     )
+
+
+def holm(ps: Sequence[float]) -> list[float]:
+    """Return p-values adjusted for being several, in their order.
+
+    Of m of them the smallest counts m times, the next m - 1 times and so on, none less than one
+    before it. Taking those below 0.05 for changes, the chance of one or more that is none stays
+    below 0.05 for all together, however they hang together (Holm 1979, A simple sequentially
+    rejective multiple test procedure, Scandinavian Journal of Statistics 6).
+    """
+    adjusted, before = [0.0] * len(ps), 0.0
+    for rank, place in enumerate(sorted(range(len(ps)), key=ps.__getitem__)):
+        before = max(before, min(1.0, (len(ps) - rank) * ps[place]))
+        adjusted[place] = before
+    return adjusted
 
 
 def cliffs_delta(baseline: Sequence[float], other: Sequence[float]) -> float:
@@ -142,11 +168,27 @@ def _ranks(values: Sequence[float]) -> list[float]:
     return [(bisect_left(ordered, value) + bisect_right(ordered, value)) / 2 for value in values]
 
 
-def _wider(*counts: float) -> float:
-    """Return by what to stretch a 95 % interval, on a log scale, of means of so many blocks."""
+def _least_p(interval: Callable[[float], tuple[float, float]], least: float) -> float:
+    """Return the smallest p whose interval leaves out 1; `least` is what resamples can tell."""
+
+    def leaves_out_1(p: float) -> bool:
+        low, high = interval(p)
+        return low > 1 or high < 1
+
+    inside, outside = least, 1.0
+    if leaves_out_1(inside):
+        return inside
+    for _ in range(_HALVINGS):
+        middle = math.sqrt(inside * outside)
+        inside, outside = (inside, middle) if leaves_out_1(middle) else (middle, outside)
+    return outside
+
+
+def _wider(p: float, *counts: float) -> float:
+    """Return by what to stretch an interval of level 1 - p, on a log scale, of so many blocks."""
     fewest = max(min(counts), 2.0)
     freedom = max(sum(counts) - len(counts), 1.0)
-    z = _NORMAL_95
+    z = NormalDist().inv_cdf(1 - min(p, _WIDE_OPEN) / 2)
     # Student's quantile out of the normal's: Abramowitz and Stegun 26.7.5, its first two terms.
     student = z + (z**3 + z) / (4 * freedom)
     student += (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)

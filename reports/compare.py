@@ -1,13 +1,18 @@
-"""Two runs of one scenario side by side, and whether the second one is slower."""
+"""Two runs of one scenario side by side, and whether the second one is slower.
+
+Four latencies are judged, and any one that is slower makes a regression: four chances of a false
+alarm, not one. So their p-values are adjusted by Holm's method, and the chance of any false one
+is that of a single test, whatever the four have in common.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any, Literal
 
-from reports.bootstrap import Ratio, cliffs_delta, ratio_of_medians
+from reports.bootstrap import SIGNIFICANT, Ratio, cliffs_delta, holm, ratio_of_medians
 from reports.build import summarise
 from reports.comparable import differences
 from reports.compared_figures import FigureRow, figure_rows
@@ -52,8 +57,8 @@ class ComparedRun:
 class Shift:
     """How a latency's per-second values changed; medians over seconds, in milliseconds.
 
-    `delta` is Cliff's, from -1 (all faster) to 1 (all slower); None with `ratio` where one run
-    has too few seconds.
+    `delta` is Cliff's, from -1 (all faster) to 1 (all slower); `p` is the ratio's, adjusted for
+    all that are judged. They are None with `ratio` where one run has too few seconds.
     """
 
     metric: str
@@ -63,6 +68,12 @@ class Shift:
     ratio: Ratio | None
     delta: float | None
     change: Change
+    p: float | None = None
+
+    @property
+    def is_significant(self) -> bool:
+        """Say whether it changed at all, large enough or not."""
+        return self.p is not None and self.p < SIGNIFICANT
 
 
 @dataclass(frozen=True)
@@ -148,9 +159,9 @@ def compare_runs(
         _refuse(baseline.facts, other.facts, reasons)
     phases = steady_phases(baseline, other)
     figures = figure_rows(baseline.summary, other.summary)
-    shifts = tuple(
-        _shift(baseline, other, phases, metric, statistic, min_effect=min_effect)
-        for metric, statistic in JUDGED
+    shifts = _judged(
+        [_shift(baseline, other, phases, metric, statistic) for metric, statistic in JUDGED],
+        min_effect,
     )
     return Comparison(
         baseline=baseline,
@@ -185,9 +196,8 @@ def _shift(
     phases: Sequence[str],
     metric: str,
     statistic: str,
-    *,
-    min_effect: float,
 ) -> Shift:
+    """Return how a latency moved, without what that says."""
     column = f"{metric.removesuffix('_ms')}_{statistic}_ms"
     before, after = values_of(baseline, phases, column), values_of(other, phases, column)
     flat = [[value for values in series for value in values] for series in (before, after)]
@@ -200,16 +210,34 @@ def _shift(
         return Shift(metric, statistic, seconds, medians, None, None, "not judged")
     ratio = ratio_of_medians(before, after)
     delta = cliffs_delta(*flat)
-    return Shift(metric, statistic, seconds, medians, ratio, delta, change_of(ratio, min_effect))
+    return Shift(metric, statistic, seconds, medians, ratio, delta, "not judged")
 
 
-def change_of(ratio: Ratio, min_effect: float) -> Change:
-    """Return what a ratio says: a change counts if it is significant and large enough."""
-    if not ratio.is_significant:
+def _judged(shifts: Sequence[Shift], min_effect: float) -> tuple[Shift, ...]:
+    """Return the latencies with what they say, each in the light of how many there are."""
+    ratios = [shift.ratio for shift in shifts if shift.ratio is not None]
+    adjusted = iter(holm([ratio.p for ratio in ratios]))
+    judged = []
+    for shift in shifts:
+        if shift.ratio is None:
+            judged.append(shift)
+            continue
+        p = next(adjusted)
+        change = change_of(shift.ratio, min_effect, p=p)
+        judged.append(replace(shift, change=change, p=p))
+    return tuple(judged)
+
+
+def change_of(ratio: Ratio, min_effect: float, *, p: float) -> Change:
+    """Return what a ratio says: a change counts if it is significant and large enough.
+
+    `p` is its p-value, adjusted for those that are judged with it.
+    """
+    if p >= SIGNIFICANT:
         return "not significant"
-    if ratio.low > 1 and ratio.ratio >= 1 + min_effect:
+    if ratio.ratio >= 1 + min_effect:
         return "slower"
-    if ratio.high < 1 and ratio.ratio <= 1 / (1 + min_effect):
+    if ratio.ratio <= 1 / (1 + min_effect):
         return "faster"
     return "below the minimum"
 

@@ -7,7 +7,14 @@ from random import Random
 
 import pytest
 
-from reports.bootstrap import Ratio, block_length, cliffs_delta, ratio_of_medians
+from reports.bootstrap import (
+    SIGNIFICANT,
+    Ratio,
+    block_length,
+    cliffs_delta,
+    holm,
+    ratio_of_medians,
+)
 from reports.compare import change_of
 
 PAIRS = 200
@@ -48,7 +55,7 @@ def test_noise_is_seldom_a_regression(seconds: int, likeness: float) -> None:
     the second case for independent, it would be one in three.
     """
     found = ratios(1.0, seconds=seconds, likeness=likeness)
-    slower = sum(change_of(ratio, MIN_EFFECT) == "slower" for ratio in found)
+    slower = sum(change_of(ratio, MIN_EFFECT, p=ratio.p) == "slower" for ratio in found)
     assert slower <= 0.05 * PAIRS
     assert sum(ratio.is_significant for ratio in found) <= 0.11 * PAIRS
 
@@ -56,25 +63,84 @@ def test_noise_is_seldom_a_regression(seconds: int, likeness: float) -> None:
 def test_a_fifth_more_is_found() -> None:
     """Of 200 pairs whose second is slower by 20 % at least nine in ten are told as slower."""
     found = ratios(1.2, seconds=120, likeness=0.5)
-    slower = sum(change_of(ratio, MIN_EFFECT) == "slower" for ratio in found)
-    assert slower >= 0.9 * PAIRS
+    # The hardest of four: its p-value counts four times.
+    slower = sum(change_of(ratio, MIN_EFFECT, p=4 * ratio.p) == "slower" for ratio in found)
+    assert slower >= 0.85 * PAIRS
+
+
+def families(times: float, *, seconds: int, likeness: float) -> list[list[Ratio]]:
+    """Return four latencies' ratios of each pair of runs; half of what moves one moves all."""
+
+    def run(seed: int, ms: float) -> list[list[float]]:
+        common = latencies(seed, seconds=seconds, likeness=likeness, ms=1)
+        own = [
+            latencies(1000 * seed + number, seconds=seconds, likeness=likeness, ms=1)
+            for number in range(4)
+        ]
+        return [[ms * math.sqrt(a * b) for a, b in zip(common, one, strict=True)] for one in own]
+
+    found = []
+    for pair in range(PAIRS):
+        both = zip(run(2 * pair + 1, 10.0), run(2 * pair + 2, 10.0 * times), strict=True)
+        found.append([ratio_of_medians([a], [b], resamples=RESAMPLES) for a, b in both])
+    return found
+
+
+def test_four_latencies_raise_no_more_false_alarms_than_one() -> None:
+    """Of 200 pairs without a change any of four latencies is told as slower in one in twenty.
+
+    That one of them moved at all is told half as often as if each were judged alone.
+    """
+    found = families(1.0, seconds=45, likeness=0.5)
+    adjusted = [holm([one.p for one in four]) for four in found]
+    slower = [
+        any(change_of(one, MIN_EFFECT, p=p) == "slower" for one, p in zip(four, ps, strict=True))
+        for four, ps in zip(found, adjusted, strict=True)
+    ]
+    assert sum(slower) <= 0.05 * PAIRS
+    moved_alone = sum(min(one.p for one in four) < SIGNIFICANT for four in found)
+    assert sum(min(ps) < SIGNIFICANT for ps in adjusted) <= 0.6 * moved_alone
 
 
 @pytest.mark.parametrize(
-    ("ratio", "low", "high", "change"),
+    ("ps", "adjusted"),
     [
-        (1.2, 1.05, 1.3, "slower"),
-        (1.1, 1.01, 1.2, "slower"),  # the least effect itself counts
-        (1.2, 0.99, 1.4, "not significant"),
-        (1.05, 1.02, 1.08, "below the minimum"),
-        (0.95, 0.92, 0.98, "below the minimum"),
-        (0.8, 0.7, 0.9, "faster"),
-        (1.0, 1.0, 1.0, "not significant"),
+        ([], []),
+        ([0.03], [0.03]),
+        ([0.04, 0.01, 0.02, 0.03], [0.06, 0.04, 0.06, 0.06]),
+        ([0.5, 0.4, 0.9], [1.0, 1.0, 1.0]),
+        ([0.01, 0.01, 0.9], [0.03, 0.03, 0.9]),
     ],
 )
-def test_what_counts_as_a_change(ratio: float, low: float, high: float, change: str) -> None:
-    """A change is one whose interval leaves out 1 and which is large enough."""
-    assert change_of(Ratio(ratio, low, high, (5, 5)), MIN_EFFECT) == change
+def test_holms_adjustment(ps: list[float], adjusted: list[float]) -> None:
+    """The smallest of m counts m times, the next m - 1 times, and none less than one before."""
+    assert holm(ps) == pytest.approx(adjusted)
+
+
+def test_p_is_below_5_percent_where_the_interval_leaves_out_1() -> None:
+    """The two say the same, for changes of any size; a run against itself has no p below 1."""
+    for times in (1.0, 1.03, 1.06, 1.1, 1.5):
+        for ratio in ratios(times, seconds=45, likeness=0.5)[:20]:
+            assert (ratio.p < SIGNIFICANT) == ratio.is_significant
+    series = [latencies(1, seconds=60, likeness=0.5)]
+    assert ratio_of_medians(series, series, resamples=100).p > 0.5
+
+
+@pytest.mark.parametrize(
+    ("ratio", "p", "change"),
+    [
+        (1.2, 0.01, "slower"),
+        (1.1, 0.01, "slower"),  # the least effect itself counts
+        (1.2, 0.06, "not significant"),
+        (1.05, 0.01, "below the minimum"),
+        (0.95, 0.01, "below the minimum"),
+        (0.8, 0.01, "faster"),
+        (1.0, 1.0, "not significant"),
+    ],
+)
+def test_what_counts_as_a_change(ratio: float, p: float, change: str) -> None:
+    """A change is one that is significant among those judged with it, and large enough."""
+    assert change_of(Ratio(ratio, 0.0, 9.0, (5, 5)), MIN_EFFECT, p=p) == change
 
 
 def test_the_same_values_give_the_same_interval() -> None:
