@@ -35,14 +35,46 @@ def judge_objectives(database: RunDatabase, figures: RunFigures) -> list[Objecti
     if scenario is None:
         return []
     kinds = {phase.name: phase.kind for phase in scenario.phases}
-    return [
-        judge(
-            objective,
-            _measured(database, figures, objective),
-            counts=counts_for_verdict(objective, kinds.get(objective.phase or "")),
+    rows = []
+    for objective in scenario.parsed_objectives:
+        bounds_steps = objective.stop and objective.phase is None and "stress" in kinds.values()
+        measured = _measured_beside_stress if bounds_steps else _measured
+        rows.append(
+            judge(
+                objective,
+                measured(database, figures, objective),
+                counts=counts_for_verdict(objective, kinds.get(objective.phase or "")),
+                where=" outside the stress phase" if bounds_steps else "",
+            )
         )
-        for objective in scenario.parsed_objectives
+    return rows
+
+
+def _measured_beside_stress(
+    database: RunDatabase, figures: RunFigures, objective: Objective
+) -> Measured:
+    """Return the worst that the phases other than stress say of a stop objective of the run.
+
+    In a stress phase it bounds the capacity, as one of that phase would. Cool-downs end no load
+    either. Where no other phase could tell it, there is nothing to judge.
+    """
+    told_by_edits = objective.metric.split(".", maxsplit=1)[0].endswith(("_ms", "edits"))
+    others = [
+        phase
+        for phase in figures.phases
+        if phase.kind not in ("stress", "cooldown")
+        and (
+            phase.edits_planned if told_by_edits else value_at(phase, objective.metric) is not None
+        )
     ]
+    if not others:
+        why_not = "it bounds the stress phase, and no other phase tells it"
+        return Measured(None, why_not=why_not, can_be=False)
+    found = [
+        _measured(database, figures, objective.model_copy(update={"phase": phase.name}))
+        for phase in others
+    ]
+    return next((one for one in found if one.value is None), None) or worst(objective, found)
 
 
 def _measured(database: RunDatabase, figures: RunFigures, objective: Objective) -> Measured:

@@ -4,7 +4,8 @@ An objective without a window is judged on the phase's or the run's own figure. 
 `for 30s` is judged on every window of 30 s, each a second after the one before: the worst must
 meet it. What was not measured is not met, because a figure that is missing is no evidence that
 it was good; only `relay.*` without a `/metrics` to ask stays open and does not count. A stop
-objective of a stress phase bounds the capacity and does not count either.
+objective of a stress phase bounds the capacity and does not count either; one of the whole run
+is judged on the other phases, the worst of them.
 """
 
 from __future__ import annotations
@@ -59,11 +60,13 @@ def worst(objective: Objective, windows: Sequence[Measured]) -> Measured:
     return min(measured, key=lambda window: _margin(objective, window.value or 0.0))
 
 
-def judge(objective: Objective, measured: Measured, *, counts: bool) -> ObjectiveRow:
-    """Return an objective's row: wanted, got, met."""
+def judge(
+    objective: Objective, measured: Measured, *, counts: bool, where: str = ""
+) -> ObjectiveRow:
+    """Return an objective's row: wanted, got, met. `where` says what part of the run it is of."""
     got = measured.value
     met = objective.is_met_by(got) if got is not None else (False if measured.can_be else None)
-    sentence = objective.sentence(got)
+    sentence = objective.sentence(got) + where
     if got is None and measured.why_not:
         sentence += f": {measured.why_not}"
     elif is_windowed(objective) and measured.from_s is not None and not met:

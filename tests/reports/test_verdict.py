@@ -157,6 +157,41 @@ def test_objectives_are_judged_in_their_phase_and_over_windows() -> None:
     assert summary.verdict == "passed"
 
 
+RUN_STOPS: dict[str, tuple[tuple[SyntheticPhase, ...], str, bool | None]] = {
+    "what the stress phase missed bounds it": (STRESS, "stress", True),
+    "what another phase missed is missed": (STRESS, "sustained", False),
+    "without a stress phase it is the run's": (STRESS[:1], "sustained", False),
+    "with no phase beside it nothing is judged": (STRESS[1:], "stress", None),
+}
+
+
+@pytest.mark.parametrize("case", RUN_STOPS)
+@pytest.mark.parametrize(
+    "objective", ["delivery_ms.p99 < 1s stop", "delivery_ms.p50 < 1s for 4s stop"]
+)
+def test_a_stop_objective_of_the_run_bounds_its_stress_phase(objective: str, case: str) -> None:
+    """There it sets no verdict; each of the other phases must meet it."""
+    phases, slow, met = RUN_STOPS[case]
+    run = healthy_run("verdict-stops", phases=phases, objectives=(objective,))
+    for kind in ("edits", "deliveries"):
+        run.change(kind, slow, lambda c: _slow(c, run, slow, 8, 12))
+    summary = _summary(run)
+    [row] = summary.objectives
+    assert (row.met, row.counts) == (met, met is not None), row.sentence
+    assert summary.verdict == ("failed" if met is False else "passed")
+    has_stress = any(phase.kind == "stress" for phase in phases)
+    assert ("outside the stress phase" in row.sentence) == has_stress
+
+
+def test_what_only_a_stress_phase_tells_sets_no_verdict() -> None:
+    """A warm-up without edits has no latency, and that is no miss."""
+    phases = (SyntheticPhase("warm-up", "warmup", 8, 6, 0), *STRESS[1:])
+    objectives = ("delivery_ms.p95 < 1ms stop", "connections.peak < 1 stop")
+    summary = _summary(healthy_run("verdict-told", phases=phases, objectives=objectives))
+    assert [(row.met, row.counts) for row in summary.objectives] == [(None, False), (False, True)]
+    assert "no other phase tells it" in summary.objectives[0].sentence
+
+
 @pytest.mark.parametrize(
     ("objective", "met"),
     [
