@@ -20,6 +20,7 @@ from tasks.run_context import RunContext
 from tasks.search import NextStep, cut_off, next_step
 from tasks.search_plan import PHASE, SearchPlan
 from tasks.search_steps import result_of, tried_of
+from tasks.steps import kept_steps
 from tasks.stress import Halt, Level
 
 RELAY_BACK_WITHIN_S = 60.0
@@ -94,11 +95,8 @@ def conclude(context: RunContext, plan: SearchPlan, *, cut_off_by: str = "") -> 
 
 
 def steps_of(context: RunContext, plan: SearchPlan) -> list[Step]:
-    """Return the steps of a search that are in the bucket, in their order."""
-    store = context.store()
-    keys = store.keys(context.layout.steps(phase_label(plan.index, PHASE)))
-    found = (store.get_message(key, Step) for key in keys)
-    return sorted((step for step in found if step is not None), key=lambda step: step.number)
+    """Return the steps of a search that are in the bucket."""
+    return kept_steps(context, phase_label(plan.index, PHASE))
 
 
 def add_to_history(context: RunContext, plan: SearchPlan, summary: Summary) -> bool:

@@ -29,8 +29,8 @@ from tasks.readings import reading_of
 from tasks.roll_call import RollCall, now_us
 from tasks.run_context import RunContext
 from tasks.spreading import extra_connections, why_no_room
-from tasks.steps import Chooser, Steps
-from tasks.stress import next_level
+from tasks.steps import Chooser, Steps, kept_steps
+from tasks.stress import held_by, next_level
 from tasks.watch import LoadWatch
 
 log = logging.getLogger(__name__)
@@ -176,6 +176,7 @@ class Conductor:
                 slots=self.slots(),
                 starts_at_us=self.soon_us(),
                 polls_relay=self.context.has_metrics,
+                held=await self._held_before(index),
             )
             await self.book.issue(order)
             orders = self.book.of_phase(index)
@@ -188,6 +189,15 @@ class Conductor:
                 return
             order = orders[orders.index(order) + 1]
             self.roll.order = order
+
+    async def _held_before(self, index: int) -> int | None:
+        """Return what the last steps of load before a phase held; None if there were none."""
+        phases = self.context.scenario.phases[:index]
+        climbed = [at for at, phase in enumerate(phases) if phase.has_steps]
+        if not climbed:
+            return None
+        label = phase_label(climbed[-1], phases[climbed[-1]].name)
+        return held_by(await asyncio.to_thread(kept_steps, self.context, label))
 
     def _begins(self, order: Order) -> None:
         label = self._label(order)

@@ -10,7 +10,7 @@ from run_store.layout import phase_label
 from run_store.messages import Line, Order, PhaseRecord, PhaseRef
 from run_store.schedule import Plan, connections_planned, edits_of_documents, planned_edits
 from scenarios.model import Scenario
-from tasks.stress import Course, Level
+from tasks.stress import CONNECTIONS_PER_S, SHORTEST_RAMP_S, Course, Level
 
 EDITS_OF_AN_ATTEMPT = 100_000_000
 """Edits are numbered from a multiple of this, so that attempts never share a number."""
@@ -68,18 +68,20 @@ def plan_order(
     slots: Sequence[str],
     starts_at_us: int,
     polls_relay: bool = True,
+    held: int | None = None,
 ) -> Order:
     """Return the order of the scenario's phase `index`, going on from `progress`.
 
     Every worker that still holds a slot may sample the relay (if it `polls_relay` at all), the
-    first of them first. Without connections there is nobody to edit.
+    first of them first. Without connections there is nobody to edit. `held` is what steps of
+    load before it were seen to hold: what a cool-down keeps that names no number itself.
     """
     phase = scenario.phases[index]
-    target = scenario.connections_at_end_of(phase)
-    if phase.kind == "cooldown" and phase.connections is None:
-        # Behind steps of load there are more or fewer than the scenario's: they stay.
-        climbed = any(before.has_steps for before in scenario.phases[:index])
-        target = progress.connections if climbed else target
+    target, within_s = scenario.connections_at_end_of(phase), 0.0
+    if held is not None and phase.kind == "cooldown" and phase.connections is None:
+        # Soon, since those beyond it are what the relay does not hold.
+        moved = abs(held - progress.connections)
+        target, within_s = held, max(SHORTEST_RAMP_S, moved / CONNECTIONS_PER_S)
     rates = Line(start=phase.edits_per_minute / 60, end=phase.edits_per_minute / 60)
     if phase.edits_per_minute_start is not None:
         rates.start = phase.edits_per_minute_start / 60
@@ -93,6 +95,7 @@ def plan_order(
         duration_s=phase.duration_s,
         phase=PhaseRef(index=index, name=phase.name, kind=phase.kind),
         connections=Line(start=progress.connections, end=target),
+        connections_within_s=min(within_s, phase.duration_s),
         edits_per_s=rates,
         slots=list(slots),
         first_edit=progress.next_edit,

@@ -79,7 +79,8 @@ class Steps:
         May be called again after a StoreError: a step whose order is written goes on.
         """
         if not self._read:
-            self.done, self._read = await asyncio.to_thread(self._kept), True
+            kept = await asyncio.to_thread(kept_steps, self._context, self._label)
+            self.done, self._read = kept, True
         while True:
             if self._in_force is None:
                 halt = await self._begin()
@@ -200,11 +201,12 @@ class Steps:
         self._in_force = None
         return step
 
-    def _kept(self) -> list[Step]:
-        store, layout = self._context.store(), self._context.layout
-        keys = store.keys(layout.steps(self._label))
-        found = (store.get_message(key, Step) for key in keys)
-        return sorted((step for step in found if step is not None), key=lambda one: one.number)
+
+def kept_steps(context: RunContext, label: str) -> list[Step]:
+    """Return the steps of a phase that are in the bucket, of all attempts, in their order."""
+    store = context.store()
+    found = (store.get_message(key, Step) for key in store.keys(context.layout.steps(label)))
+    return sorted((step for step in found if step is not None), key=lambda step: step.number)
 
 
 def _level_of(step: Step) -> Level:

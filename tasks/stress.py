@@ -98,6 +98,18 @@ def next_level(scenario: Scenario, phase: Phase, steps: Sequence[Step]) -> Level
     return _above(phase, level)
 
 
+def held_by(steps: Sequence[Step]) -> int | None:
+    """Return how many connections the relay was seen to hold; None if no step was judged.
+
+    Those of the last good step; without one, what was open when the last step ended.
+    """
+    if not steps:
+        return None
+    last = steps[-1]
+    good = [step.connections for step in steps if step.is_good]
+    return good[-1] if good else last.figures.connections_open or last.connections
+
+
 def _above(phase: Phase, level: Level) -> Level | Halt:
     more = Level(
         round(level.connections * phase.step_factor) + phase.step_connections,

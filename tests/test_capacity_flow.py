@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from flows.capacity import relay_calibrate, relay_capacity
+from flows.relay_load import relay_load
 from reports.history import lines
 from run_store.capacity import Calibration, CapacityResult, calibration_key
 from run_store.layout import RunLayout
@@ -17,6 +18,30 @@ from tests.relay_process import start_relay
 
 pytestmark = [pytest.mark.flow, pytest.mark.browser, pytest.mark.usefixtures("prefect_api")]
 LIMIT = 13
+UPWARDS = """
+connections = 8
+objectives = ["edits.lost == 0", "connections.failed == 0 stop"]
+fleet = { workers = 1 }
+
+[phases.warmup]
+kind = "warmup"
+duration = "2s"
+edits_per_minute = 240
+
+[phases.stress]
+kind = "stress"
+duration = "60s"
+edits_per_minute = 240
+step_connections = 4
+step_hold = "3s"
+step_settle = "1s"
+objectives = ["delivery_ms.p95 < 1s for 3s stop"]
+
+[phases.cooldown]
+kind = "cooldown"
+duration = "4s"
+"""
+"""Up until the relay refuses, and down to what it held."""
 
 
 async def test_a_search_finds_what_the_relay_lets_in(tmp_path: Path) -> None:
@@ -49,6 +74,26 @@ async def test_a_search_finds_what_the_relay_lets_in(tmp_path: Path) -> None:
     assert result.sentence == summary["capacity"]["sentence"]
     assert "13 connections" in (tmp_path / run_id / "report.html").read_text(encoding="utf-8")
     assert (line.run_id, line.capacity, line.scenario) == (run_id, LIMIT, "local")
+
+
+async def test_a_cool_down_holds_what_the_last_good_step_held(tmp_path: Path) -> None:
+    """Of connections that the relay refuses nothing is asked any more, and no edit is lost."""
+    scenario = tmp_path / "upwards.toml"
+    scenario.write_text(UPWARDS, encoding="utf-8")
+    with start_relay("--max-connections", str(LIMIT)) as relay:
+        summary = await relay_load(
+            str(scenario), relay_url=relay.url, fleet="local", results=str(tmp_path)
+        )
+    # The phase's own stop objective and the run's bound the capacity; neither sets the verdict.
+    assert (summary["verdict"], summary["validity"]) == ("passed", "valid")
+    found = summary["capacity"]
+    assert (found["kind"], found["low"], found["high"]) == ("between", 12, 16)
+    stress, cool = summary["phases"][1:]
+    assert (stress["connections_end"], cool["connections_end"]) == (16, 12)
+    rows = {row["text"]: row for row in summary["objectives"]}
+    assert rows["edits.lost == 0"]["met"]
+    assert rows["connections.failed == 0 stop"]["met"]
+    assert "outside the stress phase" in rows["connections.failed == 0 stop"]["sentence"]
 
 
 async def test_a_calibration_says_what_one_worker_holds(tmp_path: Path) -> None:

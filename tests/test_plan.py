@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -59,6 +60,19 @@ def test_phases_follow_one_another(
         index=index, name=of.phases[index].name, kind=of.phases[index].kind
     )
     assert planned.check_replicas == (of.phases[index].kind == "cooldown")
+
+
+def test_a_cool_down_keeps_what_steps_of_load_held() -> None:
+    """It asks on for nothing beyond that, and soon; one that names a number has that."""
+    refused = replace(Progress.of_attempt(1), connections=120)
+    planned = order(3, scenario(), progress=refused, held=60)
+    assert planned.connections == Line(start=120, end=60)
+    assert planned.connections_within_s == 3
+    assert planned.check_replicas
+    named = scenario(phases__cooldown__connections=5)
+    assert order(3, named, progress=refused, held=60).connections == Line(start=120, end=5)
+    # Another phase behind steps has its own plan.
+    assert order(2, scenario(), progress=refused, held=60).connections == Line(start=120, end=40)
 
 
 def test_edits_of_all_phases_have_numbers_of_their_own() -> None:

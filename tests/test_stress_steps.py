@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 
 from run_store.histogram import Histogram
-from run_store.steps import Step
+from run_store.steps import Step, StepFigures
 from scenarios.model import Scenario
 from scenarios.objectives import parse_objective
 from tasks.readings import Reading, RelayReading
 from tasks.step_verdict import Held, judge_step
 from tasks.stop_rule import missed
-from tasks.stress import Course, Halt, Level, course_of, first_level, next_level
+from tasks.stress import Course, Halt, Level, course_of, first_level, held_by, next_level
 
 S = 1_000_000
 STRESS = {
@@ -105,6 +105,36 @@ def test_a_stress_phase_says_why_it_ends(
     halt = after(scenario(**phase), *outcomes)
     assert isinstance(halt, Halt)
     assert said in halt.reason
+
+
+HELD: list[tuple[str, list[Step], int | None]] = [
+    ("nothing was judged", [], None),
+    ("the last one held", [step(1, Level(20, 1)), step(2, Level(30, 1))], 30),
+    ("the last one did not", [step(1, Level(20, 1)), step(2, Level(30, 1), "bad")], 20),
+    (
+        "doubt is no hold",
+        [step(1, Level(20, 1)), step(2, Level(30, 1), "doubtful"), step(3, Level(30, 1), "bad")],
+        20,
+    ),
+    (
+        "not even the first",
+        [
+            step(1, Level(20, 1), "bad").model_copy(
+                update={"figures": StepFigures(connections_open=14)}
+            )
+        ],
+        14,
+    ),
+    ("it died in the first", [step(1, Level(20, 1), "bad")], 20),
+]
+
+
+@pytest.mark.parametrize(("name", "steps", "wanted"), HELD)
+def test_what_was_held_is_what_the_last_good_step_asked_for(
+    name: str, steps: list[Step], wanted: int | None
+) -> None:
+    """What was not held is not asked for again."""
+    assert held_by(steps) == wanted, name
 
 
 def test_a_step_is_held_as_long_as_its_objectives_window() -> None:
