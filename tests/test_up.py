@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -51,11 +52,33 @@ def scheduled_runs(api: str) -> list[str]:
     return [run["name"] for run in httpx.post(f"{api}/flow_runs/filter", json=asked).json()]
 
 
+def deployment(api: str, name: str) -> dict[str, Any]:
+    """Return the deployment of that name."""
+    [found] = httpx.post(
+        f"{api}/deployments/filter", json={"deployments": {"name": {"any_": [name]}}}
+    ).json()
+    return dict(found)
+
+
+def switch_on_weekly(api: str) -> None:
+    """Do what a user of the weekly search does in Prefect's UI."""
+    weekly = deployment(api, "weekly")
+    url = f"{api}/deployments/{weekly['id']}"
+    [schedule] = weekly["schedules"]
+    on = httpx.patch(f"{url}/schedules/{schedule['id']}", json={"active": True})
+    parameters = {**weekly["parameters"], "relay_url": "ws://relay.test/"}
+    told = httpx.patch(url, json={"parameters": parameters})
+    assert (on.is_success, told.is_success) == (True, True)
+
+
 @pytest.mark.flow
 @pytest.mark.browser
 @pytest.mark.timeout(420)
 def test_a_deployment_runs_and_ctrl_c_ends_all(tmp_path: Path) -> None:
-    """All deployments are there, one of them runs to its report, and nothing stays after Ctrl-C."""
+    """All deployments are there, one of them runs to its report, and nothing stays after Ctrl-C.
+
+    Registering once more leaves a schedule on that was switched on, and a parameter that was set.
+    """
     ports = ["--port", str(free_port()), "--relay-port", str(free_port())]
     with started(tmp_path, *ports) as (up, log):
         wait_for(
@@ -71,6 +94,13 @@ def test_a_deployment_runs_and_ctrl_c_ends_all(tmp_path: Path) -> None:
         assert {entry["concurrency_options"]["collision_strategy"] for entry in found} == {
             "ENQUEUE"
         }
+        switch_on_weekly(api)
+        registered = relay_load("install", cwd=tmp_path, variables={"PREFECT_API_URL": api})
+        assert "deployment relay-capacity/weekly, scheduled 0 6 * * 1\n" in registered.out
+        weekly = deployment(api, "weekly")
+        assert [one["active"] for one in weekly["schedules"]] == [True]
+        assert weekly["parameters"]["relay_url"] == "ws://relay.test/"
+        assert weekly["parameters"]["max_usd"] == 10
         # The sweep has a schedule: the server itself must make runs of it.
         wait_for(lambda: scheduled_runs(api), within_s=60)
         done = subprocess.run(
