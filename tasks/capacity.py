@@ -12,7 +12,7 @@ from reports.summary import Summary
 from run_store.capacity import CapacityResult
 from run_store.errors import RelayLoadError
 from run_store.layout import phase_label
-from run_store.messages import RunRecord
+from run_store.messages import PhaseRecord, RunRecord
 from run_store.steps import Step
 from scenarios.model import Phase, Scenario
 from tasks import preflight
@@ -69,16 +69,18 @@ class CapacitySearch:
 def conclude(context: RunContext, plan: SearchPlan, *, cut_off_by: str = "") -> None:
     """Write `capacity.json`: what the run's steps say; nothing where there are none.
 
-    `cut_off_by` says what ended the search before it had its answer.
+    `cut_off_by` says what ended the search before it had its answer; else its phase's record does.
     """
     store, layout = context.store(), context.layout
-    steps = steps_of(context, plan)
+    steps, label = steps_of(context, plan), phase_label(plan.index, PHASE)
     if not steps:
         return
     tried = tried_of(steps, over=plan.over, subject=plan.subject, relay_is_back=False)
     answer = next_step(tried, plan.quest)
     if isinstance(answer, NextStep):
-        answer = cut_off(tried, plan.quest, cut_off_by or "the search was cut off")
+        record = store.get_message(layout.phase(label), PhaseRecord)
+        ended = record.ended_because or record.stopped_early if record else ""
+        answer = cut_off(tried, plan.quest, cut_off_by or ended or "the search was cut off")
     result = result_of(
         answer,
         steps,

@@ -1,11 +1,19 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from run_store.capacity import CapacityResult
+from run_store.layout import phase_label
+from run_store.messages import Line, PhaseRecord, PhaseRef
 from run_store.steps import Percentiles, Step, StepFigures, StepGenerator, StepObjective
+from scenarios.loading import load_scenario
+from tasks.capacity import conclude
+from tasks.run_context import RunContext
 from tasks.search_answer import Found, Quest
+from tasks.search_plan import PHASE, Search, planned_search
 from tasks.search_steps import result_of, score_of, tried_of
 
 
@@ -125,3 +133,45 @@ def test_a_result_puts_the_last_good_and_the_first_bad_step_side_by_side() -> No
         edits_per_s=2,
     )
     assert died.died_us == 39_000_000
+
+
+@pytest.mark.parametrize(
+    ("told", "ended_because", "why"),
+    [
+        ("its budget is spent", "another reason", "its budget is spent"),
+        ("", "the phase's 10m leave no time for a further step", "the phase's 10m leave no time"),
+        ("", "", "the search was cut off"),
+    ],
+)
+def test_what_cut_a_search_off_is_in_its_answer(
+    context: RunContext, told: str, ended_because: str, why: str
+) -> None:
+    """What the run says of its end, else what its phase does; and what had held until then."""
+    plan = planned_search(load_scenario("local"), Search(start=10, limit=640))
+    context = replace(context, scenario=plan.scenario)
+    label = phase_label(plan.index, PHASE)
+    store, layout = context.store(), context.layout
+    for number, connections in ((1, 10), (2, 20)):
+        held = step(number, connections).model_copy(update={"phase": label})
+        store.put_message(layout.step(label, number), held)
+    record = PhaseRecord(
+        phase=PhaseRef(index=plan.index, name=PHASE, kind="stress"),
+        label=label,
+        attempt=1,
+        order=2,
+        started_us=0,
+        ended_us=1,
+        planned_s=1,
+        connections=Line(start=0, end=20),
+        edits_per_s=Line(start=2, end=2),
+        edits_planned=1,
+        first_edit=0,
+        ended_because=ended_because,
+    )
+    store.put_message(layout.phase(label), record)
+    conclude(context, plan, cut_off_by=told)
+    result = store.get_message(layout.capacity, CapacityResult)
+    assert result is not None
+    assert (result.kind, result.low, result.is_precise) == ("at_least", 20, False)
+    assert result.why.startswith(why)
+    assert why in result.sentence
