@@ -106,6 +106,22 @@ def test_an_estimate_tells_workers_and_cost_by_the_calibration(
     assert "3 ec2 (calibrated: 5)" in asked("scenarios")
 
 
+def test_a_run_tells_it_before_it_starts(tmp_path: Path, store_address: StoreAddress) -> None:
+    """Before anything is looked at: here the relay, which is not there."""
+    keep(Store(store_address), "local")
+    ended = relay_load(
+        *("run", "moderate", "--fleet", "local", "--relay-url", "ws://127.0.0.1:9/"),
+        *store_arguments(store_address),
+        cwd=tmp_path,
+        variables=store_environment(store_address),
+    )
+    assert ended.code == 1
+    told, _, rest = ended.told.partition("The relay ws://127.0.0.1:9/ cannot be reached")
+    assert "Workers: 5 workers by the calibration of 2026-11-25 on local" in told
+    assert "too few, and more would share this machine's cores" in told
+    assert rest
+
+
 @pytest.mark.parametrize(
     ("fleet", "rented", "wanted"),
     [
