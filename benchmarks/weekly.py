@@ -5,23 +5,30 @@
 `relay-load up` runs Prefect's server and a worker; the deployment `relay-capacity/weekly` gets a
 schedule that is due a minute or two ahead, with a short search of a local relay as its
 parameters. What the scheduler starts is the first run. Two more follow against the same relay,
-and one after its time to serve a message was raised by half.
+and one after its time to serve a message was raised by half. The automation of docs/capacity.md is
+made as it stands there, but for the address, where a web server of ours listens.
 
 The last line is a JSON object: `fired` (the schedule's run ended Completed), `points` in the
 trend after each run, `unchanged_reported` and `slower_reported` (whether the third and the fourth
-run were called a regression), `event` (Prefect has its event), `capacities`. It fails unless the
-slower relay was reported, the unchanged one was not, and the trend grew by one point each time.
+run were called a regression), `event` (Prefect has its event), `alarm` (what the automation sent),
+`capacities`. It fails unless the slower relay was reported, the unchanged one was not, the alarm
+came, and the trend grew by one point each time.
 """
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
+import http.server
 import json
 import re
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +57,9 @@ SEARCH = {
     "overrides": {"connections": 32, "connections_per_document": 4, "fleet.workers": 1},
 }
 RUN_WITHIN_S = 420
+ALARM_WITHIN_S = 60
+DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "capacity.md"
+HOOK_IN_DOCUMENT = "https://hooks.example.org/relay"
 _RUN = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -114,11 +124,54 @@ def run_now(api: str, folder: Path, parameters: dict[str, Any]) -> bool:
     return state["type"] == "FAILED" and "CapacityRegressedError" in state["message"]
 
 
+@contextmanager
+def web_server() -> Iterator[tuple[str, list[str]]]:
+    """Give the address of a web server of ours, and the bodies that are posted to it."""
+    bodies: list[str] = []
+
+    class Takes(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            length = int(self.headers["Content-Length"] or 0)
+            bodies.append(self.rfile.read(length).decode())
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Takes)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/relay", bodies
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def set_alarm(api: str, folder: Path, hook: str) -> None:
+    """Make the automation of the documents, which calls `hook`."""
+    text = DOCUMENT.read_text(encoding="utf-8")
+    [script] = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    if HOOK_IN_DOCUMENT not in script:
+        raise SystemExit(f"{DOCUMENT} has no {HOOK_IN_DOCUMENT}")
+    subprocess.run(
+        [sys.executable, "-c", script.replace(HOOK_IN_DOCUMENT, hook)],
+        cwd=folder,
+        env=environment(folder, PREFECT_API_URL=api),
+        timeout=120,
+        check=True,
+    )
+
+
 def measured(folder: Path) -> dict[str, Any]:
     """Carry it out; return the figures."""
     ports = ["--port", str(free_port()), "--relay-port", str(free_port())]
     flags = ("--service-ms", str(SERVICE_MS), "--service-noise", "0.3")
-    with started(folder, *ports) as (up, log), start_relay(*flags) as relay:
+    with (
+        started(folder, *ports) as (up, log),
+        start_relay(*flags) as relay,
+        web_server() as (hook, alarms),
+    ):
         wait_for(
             lambda: "Ctrl-C stops all of this" in log.read_text() or up.poll() is not None,
             within_s=180,
@@ -130,6 +183,7 @@ def measured(folder: Path) -> dict[str, Any]:
         [deployment] = asked(
             api, "/deployments/filter", {"deployments": {"name": {"any_": ["weekly"]}}}
         )
+        set_alarm(api, folder, hook)
         parameters = {**SEARCH, "relay_url": relay.url}
         first = scheduled_run(api, deployment["id"], parameters)
         grown = [len(points(folder))]
@@ -140,6 +194,8 @@ def measured(folder: Path) -> dict[str, Any]:
         relay.set_faults(service_ms=SERVICE_MS * SLOWER)
         slower = run_now(api, folder, parameters)
         grown.append(len(points(folder)))
+        with contextlib.suppress(AssertionError):
+            wait_for(lambda: alarms, within_s=ALARM_WITHIN_S)
         events = asked(api, "/events/filter", {"filter": {"event": {"name": [EVENT]}}})
         return {
             "fired": first == "COMPLETED",
@@ -147,6 +203,7 @@ def measured(folder: Path) -> dict[str, Any]:
             "unchanged_reported": any(unchanged),
             "slower_reported": slower,
             "event": len(events["events"]),
+            "alarm": alarms,
             "capacities": [point.get("capacity") for point in points(folder)],
             "exit_code_of_trend": relay_load("trend", "local", cwd=folder).code,
         }
@@ -159,7 +216,8 @@ def main() -> int:
         figures = measured(Path(name))
     print(json.dumps({**figures, "seconds": round(time.monotonic() - began)}))
     good = figures["fired"] and figures["slower_reported"] and not figures["unchanged_reported"]
-    return 0 if good and figures["points"] == [1, 2, 3, 4] and figures["event"] else 1
+    told = figures["event"] == 1 and len(figures["alarm"]) == 1
+    return 0 if good and told and figures["points"] == [1, 2, 3, 4] else 1
 
 
 if __name__ == "__main__":
