@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Literal
 
 from prefect import flow
@@ -17,6 +19,7 @@ from reports.summary import Summary
 from scenarios.loading import load_scenario
 from tasks.calibration import keep_calibration, plan_in
 from tasks.capacity import add_to_history
+from tasks.local_services import local_store
 from tasks.observation import current_observer
 from tasks.preparation import PreparedRun, Wanted
 from tasks.search_plan import Search, SearchPlan, search_from
@@ -107,17 +110,17 @@ async def relay_capacity(
         settle=settle,
         objectives=objectives,
     )
-    plan, run, summary = await _carried_out(wanted, search)
-    context = run.context
-    known = await asyncio.to_thread(add_to_history, context, plan, summary)
-    told = judged(summary, run)
-    if known:
-        name = context.scenario.name
-        said = await raise_if_regressed(
-            context.store(), name, context.run_id, allowed_fall=allowed_fall
-        )
-        current_observer().step("trend", said)
-    return told
+    async with _carried_out(wanted, search) as (plan, run, summary):
+        context = run.context
+        known = await asyncio.to_thread(add_to_history, context, plan, summary)
+        told = judged(summary, run)
+        if known:
+            name = context.scenario.name
+            said = await raise_if_regressed(
+                context.store(), name, context.run_id, allowed_fall=allowed_fall
+            )
+            current_observer().step("trend", said)
+        return told
 
 
 @flow(
@@ -167,14 +170,20 @@ async def relay_calibrate(
         settle=settle,
         subject="generator",
     )
-    plan, run, summary = await _carried_out(wanted, search)
-    known = await asyncio.to_thread(keep_calibration, run.context, plan)
-    current_observer().step("calibrate", known.sentence)
-    return {**summary.model_dump(mode="json"), "calibration": known.model_dump(mode="json")}
+    async with _carried_out(wanted, search) as (plan, run, summary):
+        known = await asyncio.to_thread(keep_calibration, run.context, plan)
+        current_observer().step("calibrate", known.sentence)
+        return {**summary.model_dump(mode="json"), "calibration": known.model_dump(mode="json")}
 
 
-async def _carried_out(wanted: Wanted, search: Search) -> tuple[SearchPlan, PreparedRun, Summary]:
-    """Carry a search out, and give everything back."""
+@asynccontextmanager
+async def _carried_out(
+    wanted: Wanted, search: Search
+) -> AsyncIterator[tuple[SearchPlan, PreparedRun, Summary]]:
+    """Carry a search out, and give everything back but the store: its answer is to be kept there.
+
+    A local store's server ends with its last user, and the run is one only until its report.
+    """
     scenario = load_scenario(wanted.scenario, wanted.overrides)
     fleet = scenario.fleet.model_copy(update={"kind": wanted.fleet or scenario.fleet.kind})
     scenario = scenario.model_copy(update={"fleet": fleet})
@@ -182,5 +191,8 @@ async def _carried_out(wanted: Wanted, search: Search) -> tuple[SearchPlan, Prep
     wanted = dataclasses.replace(
         wanted, derived=plan.scenario, is_calibration=search.subject == "generator"
     )
-    run, summary = await carried_out(wanted, plan)
-    return plan, run, summary
+    async with AsyncExitStack() as held:
+        if not wanted.store:
+            await held.enter_async_context(local_store(wanted.results))
+        run, summary = await carried_out(wanted, plan)
+        yield plan, run, summary

@@ -1,18 +1,25 @@
 from __future__ import annotations
 
+import contextlib
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from flows import capacity
 from flows.capacity import relay_calibrate, relay_capacity
 from flows.relay_load import relay_load
 from reports.history import lines
 from run_store.capacity import Calibration, CapacityResult, calibration_key
+from run_store.errors import DeadlineError
 from run_store.layout import RunLayout
 from run_store.steps import Step
 from run_store.store import Store
 from scenarios.loading import load_scenario
+from tasks import locks
 from tasks.calibration import advice_from
+from tasks.capacity import add_to_history
 from tasks.local_services import local_store
 from tests.relay_process import start_relay
 
@@ -44,8 +51,30 @@ duration = "4s"
 """Up until the relay refuses, and down to what it held."""
 
 
-async def test_a_search_finds_what_the_relay_lets_in(tmp_path: Path) -> None:
+def is_in_use(results: Path) -> bool:
+    """Say whether somebody holds the local store open, so that its server stays."""
+    lock = results / ".store-server" / "users.lock"
+    with contextlib.suppress(DeadlineError):
+        os.close(locks.take(lock, within_s=0))
+        return False
+    # Users share it; the guardian that is about to end the server has it alone.
+    with contextlib.suppress(DeadlineError):
+        os.close(locks.take(lock, shared=True, within_s=0))
+        return True
+    return False
+
+
+async def test_a_search_finds_what_the_relay_lets_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The answer is that number, in the report, the bucket and the history, with its steps."""
+    in_use = []
+
+    def kept(*given: Any) -> bool:
+        in_use.append(is_in_use(tmp_path))
+        return add_to_history(*given)
+
+    monkeypatch.setattr(capacity, "add_to_history", kept)
     with start_relay("--max-connections", str(LIMIT)) as relay:
         summary = await relay_capacity(
             "local",
@@ -59,6 +88,7 @@ async def test_a_search_finds_what_the_relay_lets_in(tmp_path: Path) -> None:
             results=str(tmp_path),
         )
     assert (summary["verdict"], summary["validity"]) == ("passed", "valid")
+    assert in_use == [True]
     run_id = summary["run_id"]
     with local_store(tmp_path) as address:
         store = Store(address)
