@@ -62,7 +62,10 @@ def headline_of(summary: Summary) -> Headline:
 def _sentence(summary: Summary) -> str:
     judged = [row for row in summary.objectives if row.counts]
     missed = [row for row in judged if row.met is False]
-    if not judged:
+    if not judged and summary.capacity:
+        # A search is asked for its answer; what explains it stands below.
+        first = f"Capacity: {summary.capacity['sentence'].partition('; above that')[0]}"
+    elif not judged:
         first = "No objectives were set, so nothing was missed"
     elif missed:
         row = missed[0]
