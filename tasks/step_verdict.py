@@ -25,6 +25,8 @@ OPEN_SHARE = 0.98
 LATE_SHARE = 0.01
 LATE_EDITS = 3
 """A generator that began so many edits so late, and that share of them, was at its limit."""
+_OF_THE_TIME = frozenset({"edits.per_second"})
+"""Metrics of what was acknowledged in the judged time, not of what became of its edits."""
 BUSY_SHARE = BUSY_CPU_PERCENT / 100
 
 
@@ -49,10 +51,14 @@ class Held:
 
 def judge_step(held: Held, objectives: Sequence[Objective]) -> Step:
     """Return the step with its figures and what is to be thought of it."""
-    window = _window(held)
-    judged = [judge_stretch(objective, window) for objective in objectives]
+    timely = _timely(held)
+    window = _with_late(held, timely)
+    judged = [
+        judge_stretch(one, timely if one.metric in _OF_THE_TIME else window) for one in objectives
+    ]
     whole, stretch = Stretch(held.readings or [Reading(0)]), Stretch(window or [Reading(0)])
-    figures = _figures(whole, stretch)
+    per_second = Stretch(timely or [Reading(0)]).per_second
+    figures = _figures(whole, stretch, per_second)
     generator = _generator(stretch)
     relay, trouble = _relay(whole, figures, held.level)
     outcome, why = _outcome(held, figures, judged, generator, trouble)
@@ -80,14 +86,20 @@ def judge_step(held: Held, objectives: Sequence[Objective]) -> Step:
     )
 
 
-def _window(held: Held) -> list[Reading]:
-    """Return the readings of the judged time, and the last before it, to count from.
-
-    What its last edits became is known a little later: those counts belong to its end.
-    """
+def _timely(held: Held) -> list[Reading]:
+    """Return the readings of the judged time, and the last before it, to count from."""
     before = [r for r in held.readings if r.at_us <= held.judged_from_us]
     inside = [r for r in held.readings if held.judged_from_us < r.at_us <= held.ended_us]
-    window = [*before[-1:], *inside]
+    return [*before[-1:], *inside]
+
+
+def _with_late(held: Held, timely: list[Reading]) -> list[Reading]:
+    """Return them with what the last edits became, which is known a little later.
+
+    Those counts belong to the end of the judged time, but for what is a rate: an overloaded
+    relay acknowledges behind it what it was asked for in it.
+    """
+    window = list(timely)
     if window and held.readings[-1].at_us > held.ended_us:
         at_end = {
             name: getattr(window[-1], name)
@@ -97,13 +109,13 @@ def _window(held: Held) -> list[Reading]:
     return window
 
 
-def _figures(whole: Stretch, stretch: Stretch) -> StepFigures:
+def _figures(whole: Stretch, stretch: Stretch, per_second: float) -> StepFigures:
     polls = stretch.polls
     return StepFigures(
         connections_open=stretch.last.connections_open,
         connections_peak=max(r.connections_open for r in stretch.inner),
         connections_healthy=min(r.connections_healthy for r in stretch.inner),
-        edits_per_second=stretch.per_second,
+        edits_per_second=per_second,
         edits_offered=stretch.count("offered"),
         delivery_ms=_percentiles(stretch, "delivery"),
         acknowledgement_ms=_percentiles(stretch, "acknowledgement"),

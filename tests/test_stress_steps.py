@@ -269,3 +269,22 @@ def test_workers_that_are_late_bound_nothing() -> None:
     judged = judge_step(held, [parse_objective("delivery_ms.p95 < 1s for 10s stop")])
     assert judged.outcome == "generator_saturated"
     assert "late" in judged.why
+
+
+def test_an_overloaded_relay_acknowledges_what_it_serves_in_the_time() -> None:
+    """Not what it works off behind it, whose latencies and failures count all the same."""
+    readings = [
+        reading(t, offered=48 * t, completed=33 * t, delivery=latencies(33 * t, 200))
+        for t in range(21)
+    ]
+    later = reading(30, offered=960, completed=960, delivery=latencies(960, 4000))
+    held = Held(1, 1, 1, "00-load", Level(20, 48.0), 0, 5 * S, 20 * S, [*readings, later])
+    texts = ["edits.per_second > 40", "delivery_ms.p95 < 1s for 10s stop"]
+    judged = judge_step(held, [parse_objective(text) for text in texts])
+    assert judged.figures.edits_per_second == pytest.approx(33)
+    assert judged.figures.edits_offered == 15 * 48
+    assert judged.figures.delivery_ms.p95 == pytest.approx(4000, rel=0.05)
+    assert [(one.metric, one.met) for one in judged.objectives] == [
+        ("edits.per_second", False),
+        ("delivery_ms.p95", False),
+    ]
