@@ -40,6 +40,7 @@ from flows.cli_options import (
     StoreUrl,
 )
 from flows.cli_print import complain, new_table, print_json, print_table
+from flows.early_interrupts import EARLY, remembered_interrupts
 from run_store.errors import CannotRunError, RelayLoadError, UsageError
 
 app = typer.Typer(
@@ -98,10 +99,11 @@ def run(
     ] = False,
 ) -> None:
     """Run a load test, and end with its verdict."""
-    from flows.cli_run import Asked
-    from flows.cli_run import run as run_flow
-    from scenarios.loading import overrides_from
-    from tasks.hosts import with_hosts
+    with remembered_interrupts():
+        from flows.cli_run import Asked
+        from flows.cli_run import run as run_flow
+        from scenarios.loading import overrides_from
+        from tasks.hosts import with_hosts
 
     kind, given = with_hosts(
         overrides_from(overrides or []),
@@ -378,6 +380,7 @@ app.command()(cli_capacity.calibrate)
 def main() -> None:
     """Run the command line; end the process with its exit code."""
     try:
+        EARLY.let_go()
         app()
     except RelayLoadError as error:
         if _debugging():

@@ -17,6 +17,7 @@ from flows.cli_options import (
     Scenario,
     StoreUrl,
 )
+from flows.early_interrupts import remembered_interrupts
 
 Start = Annotated[
     float | None, typer.Option(min=0, help="The first load; else the scenario's own.")
@@ -143,8 +144,9 @@ def calibrate(
 def _run(
     search: dict[str, Any], *, overrides: list[str] | None, calibrates: bool = False, **asked: Any
 ) -> None:
-    from flows.cli_run import Asked, run
-    from scenarios.loading import overrides_from
+    with remembered_interrupts():
+        from flows.cli_run import Asked, run
+        from scenarios.loading import overrides_from
 
     run(
         Asked(

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import sys
-import threading
 import time
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
@@ -21,6 +19,7 @@ from typing import Any
 
 import httpx
 
+from flows.early_interrupts import remembered_interrupts
 from run_store.errors import CannotRunError, DeadlineError
 from tasks import locks, processes
 from tasks.local_services import free_port
@@ -119,37 +118,6 @@ def prefect_server(results: Path, *, port: int, ui: bool) -> Iterator[str]:
         yield url
     finally:
         server.stop()
-
-
-@contextlib.contextmanager
-def remembered_interrupts() -> Iterator[Callable[[], None]]:
-    """Remember Ctrl-C, and give what raises KeyboardInterrupt if it was pressed.
-
-    Python loses the exception where the signal strikes in a callback of its own, as there are
-    many while modules are imported. A handler that is not Python's own is left alone.
-    """
-    pressed = False
-
-    def on_signal(*_: object) -> None:
-        nonlocal pressed
-        pressed = True
-        raise KeyboardInterrupt
-
-    def raise_if_pressed() -> None:
-        if pressed:
-            raise KeyboardInterrupt
-
-    ours = (
-        threading.current_thread() is threading.main_thread()
-        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    )
-    if ours:
-        signal.signal(signal.SIGINT, on_signal)
-    try:
-        yield raise_if_pressed
-    finally:
-        if ours:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _wait_until_healthy(

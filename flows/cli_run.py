@@ -19,6 +19,7 @@ from rich.console import Console
 from flows.cli_prefect import prefect_api
 from flows.cli_show import observer_for
 from flows.cli_verdict import print_verdict
+from flows.early_interrupts import remembered_interrupts
 from run_store.errors import CannotRunError, InterruptedRunError, RelayLoadError, UsageError
 from run_store.store import Store, StoreAddress
 from scenarios.loading import load_scenario
@@ -80,20 +81,20 @@ def run(asked: Asked, *, out: Console, progress: Console) -> None:
 
     Raises what the run ended with: its exit code is the command's.
     """
-    scenario = asked.settled()
-    cost = asyncio.run(estimated(scenario, asked.fleet or scenario.fleet.kind))
-    progress.print(f"{scenario.name}: {scenario.summary_line()}", highlight=False)
-    progress.print(f"It costs {in_words(cost)}", highlight=False, soft_wrap=True)
-    told = asked.advice(scenario)
-    if told.sentence:
-        style = "yellow" if told.is_warning else None
-        progress.print(
-            f"Workers: {told.sentence}", style=style, markup=False, highlight=False, soft_wrap=True
-        )
-    check_budget(scenario, cost)
-    if asked.confirm:
-        _confirm(cost)
-    asyncio.run(_check_first(asked))
+    with remembered_interrupts():
+        scenario = asked.settled()
+        cost = asyncio.run(estimated(scenario, asked.fleet or scenario.fleet.kind))
+        progress.print(f"{scenario.name}: {scenario.summary_line()}", highlight=False)
+        progress.print(f"It costs {in_words(cost)}", highlight=False, soft_wrap=True)
+        told = asked.advice(scenario)
+        if told.sentence:
+            style = "yellow" if told.is_warning else None
+            said = f"Workers: {told.sentence}"
+            progress.print(said, style=style, markup=False, highlight=False, soft_wrap=True)
+        check_budget(scenario, cost)
+        if asked.confirm:
+            _confirm(cost)
+        asyncio.run(_check_first(asked))
     if not asked.debug:
         # A run that fails is told in one message; Prefect's own lines go to its API all the same.
         os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")

@@ -36,7 +36,14 @@ class Interrupts:
         self._stage = "start"
 
     def __enter__(self) -> Self:
+        """Begin to hold it; raise CancelledError if an earlier Ctrl-C was lost on its way here.
+
+        asyncio makes the first one a cancellation of its main task, and what awaits there before
+        a flow begins (an HTTP client, a lock) may swallow that: the task still knows of it.
+        """
         self._task, self._loop = asyncio.current_task(), asyncio.get_running_loop()
+        if self._task is not None and self._task.cancelling():
+            raise asyncio.CancelledError
         self._context = contextvars.copy_context()
         try:
             self._before = signal.signal(signal.SIGINT, self._on_signal)

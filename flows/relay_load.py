@@ -15,6 +15,7 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.flows import Flow
 from prefect.runtime import flow_run
 
+from flows.early_interrupts import EARLY
 from flows.interrupts import Interrupts
 from flows.live import shown
 from flows.own_server import guard_own_server
@@ -37,6 +38,7 @@ from tasks.teardown import give_back, teardown
 
 log = logging.getLogger(__name__)
 guard_own_server()
+EARLY.let_go()
 
 PLACES = ("hosts", "ssh_key", "known_hosts", "wheelhouse")
 """The parameters that say on which hosts workers are to run."""

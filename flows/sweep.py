@@ -16,6 +16,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.logging import get_run_logger
 from prefect.states import Crashed
 
+from flows.early_interrupts import EARLY
 from run_store.errors import FleetError, StoreError
 from run_store.layout import RUNS, RunLayout
 from run_store.messages import Lease, RunRecord
@@ -32,6 +33,7 @@ from tasks.owed import make_owed_reports, owed_reports
 from tasks.stores import opened_store
 
 log = logging.getLogger(__name__)
+EARLY.let_go()
 
 REGION = "eu-north-1"
 ALL_REGIONS = "all"

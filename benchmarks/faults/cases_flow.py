@@ -8,7 +8,11 @@ from collections.abc import Callable, Iterator
 
 from benchmarks.faults.case import Case, Scale
 from benchmarks.faults.site import Site
+from run_store.layout import RunLayout
+from run_store.messages import Order
 
+SIGTERM_ENDS = ["exit 1", "exit -15"]
+"""In the flow it is an error of Prefect's, which leaves the process; before it, Python's end."""
 STEPS = {
     "provision": "tasks.provision:provision",
     "deploy": "tasks.deploy:deploy",
@@ -59,7 +63,31 @@ def _signalled(number: signal.Signals, share: float) -> Callable[[Site], str]:
     def play(site: Site) -> str:
         site.plainly()
         time.sleep(share * site.stage.length_s)
-        site.send(number)
-        return site.wait()
+        with site.standing_still():
+            # Looked at while nothing moves: what stands in the bucket was there before the signal.
+            is_over, is_reported = _load_is_over(site), bool(site.summary())
+            site.send(number)
+        ended = site.wait()
+        promised = {
+            signal.SIGINT: ["exit 130", "exit 0"] if is_over else ["exit 130"],
+            signal.SIGTERM: ["exit 1", "exit -15", "exit 0"] if is_reported else SIGTERM_ENDS,
+            signal.SIGKILL: ["exit -9", "exit 0"] if is_reported else ["exit -9"],
+        }[number]
+        site.expect(ended in promised or _not_up(site, ended), f"{ended}, not {promised}")
+        return ended
 
     return play
+
+
+def _load_is_over(site: Site) -> bool:
+    """Say whether the workers have their order to stop: from then on Ctrl-C cuts nothing short."""
+    run_id = site.run_id()
+    store, layout = site.store(), RunLayout(run_id)
+    orders = [store.get_message(key, Order) for key in store.keys(layout.orders(1))]
+    return bool(run_id) and any(order is not None and order.action == "stop" for order in orders)
+
+
+def _not_up(site: Site, ended: str) -> bool:
+    """Say whether Ctrl-C ended Python before the flow's first line: then the code is Python's."""
+    is_pythons = ended in ("exit 1", "exit -2") and site.said().endswith("KeyboardInterrupt\n")
+    return is_pythons and not site.run_id()

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -108,6 +108,20 @@ class Site:
         process = self.flow_process()
         if process is not None:
             process.send_signal(number)
+
+    @contextlib.contextmanager
+    def standing_still(self) -> Iterator[None]:
+        """Stop the flow's process for as long as the `with`, if it is there."""
+        process = self.flow_process()
+        if process is None:
+            yield
+            return
+        process.suspend()
+        try:
+            yield
+        finally:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.resume()
 
     def wait(self, within_s: float = ENDS_WITHIN_S) -> str:
         """Wait for the end; return the exit code of a plain run, or a deployed one's state."""
