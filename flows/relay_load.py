@@ -53,7 +53,9 @@ async def give_back_run(wanted: Wanted) -> None:
     """Give back what the run of another process holds, and report what was measured."""
     async with found(wanted) as context:
         if context is not None:
-            await give_back(replace(context, in_haste=True))
+            # What costs money first. Then there is time to look until it is gone.
+            if not await give_back(replace(context, in_haste=True)):
+                await give_back(context)
             store = context.store()
             await asyncio.to_thread(free_relay, store, context.relay_url, context.run_id)
             # Where there is no time for it any more, the next sweep makes the report.

@@ -54,8 +54,18 @@ ERROR = (
 )
 
 
+NOBODY = (
+    '<DescribeInstancesResponse xmlns="http://ec2.amazonaws.com/doc/2016-11-15/">'
+    "<requestId>00000000-0000-4000-8000-000000000000</requestId><reservationSet/>"
+    "</DescribeInstancesResponse>"
+)
+
+
 class Order(BaseModel):
-    """What is to be tried: each operation of a group fails its first `times` calls in this way."""
+    """What is to be tried: each operation of a group fails its first `times` calls in this way.
+
+    With `hidden` EC2 neither lists nor knows the machines for so many looks after their rental.
+    """
 
     store: Path
     folder: Path
@@ -63,6 +73,7 @@ class Order(BaseModel):
     status: int
     code: str
     times: int
+    hidden: int = 0
 
 
 class Fails:
@@ -79,6 +90,25 @@ class Fails:
             return None
         self.left[action] -= 1
         return self._answer
+
+
+class Hides:
+    """Lists no machines for some looks, and does not know those that are to be ended."""
+
+    def __init__(self, looks: int) -> None:
+        self.looks = looks
+
+    def __call__(self, request: Request) -> Answer | None:
+        """Return what EC2 says of machines that it does not know yet."""
+        action = parse_qs(request.body.decode(errors="replace")).get("Action", [""])[0]
+        if self.looks <= 0:
+            return None
+        if action == "DescribeInstances":
+            self.looks -= 1
+            return Answer(200, NOBODY, "text/xml")
+        if action == "TerminateInstances":
+            return Answer(400, ERROR.format(code="InvalidInstanceID.NotFound"), "text/xml")
+        return None
 
 
 def main(file: Path) -> int:
@@ -110,12 +140,15 @@ def _tried(order: Order, operations: list[str], teller: Teller) -> dict[str, Any
     context = _context(order, operations[0], ec2)
     fails = Fails(operations, order)
     teller.tell = fails
-    said = asyncio.run(_rented(context))
+    hides = Hides(order.hidden)
+    said = asyncio.run(_rented(context, teller, hides))
     spared = [name for name, left in fails.left.items() if left == order.times]
-    return {"operations": operations, **said, "spared": spared, "left": _left(ec2, teller)}
+    return {"operations": operations, **said, "spared": spared, "looks": hides.looks} | {
+        "left": _left(ec2, teller)
+    }
 
 
-async def _rented(context: RunContext) -> dict[str, str]:
+async def _rented(context: RunContext, teller: Teller, hides: Hides) -> dict[str, str]:
     """Rent and give back; return how both ended, in words."""
     said = {"rented": "", "returned": ""}
     try:
@@ -123,6 +156,8 @@ async def _rented(context: RunContext) -> dict[str, str]:
         said["rented"] = f"{len(workers)} machines"
     except RelayLoadError as error:
         said["rented"] = str(error)
+    if hides.looks:
+        teller.tell = hides
     # Whoever finds that not all was given back tries again: the flow's `finally`, hooks, sweep.
     for _ in range(3):
         try:

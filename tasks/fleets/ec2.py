@@ -15,7 +15,7 @@ from tasks.fleets.base import Worker
 from tasks.fleets.ec2_bill import machines_gone, machines_noted
 from tasks.fleets.ec2_keys import Keys, make_keys
 from tasks.fleets.ec2_launch import rent
-from tasks.fleets.ec2_ledger import Ledger
+from tasks.fleets.ec2_ledger import Asked, Ledger, may_appear
 from tasks.fleets.ec2_machines import addresses
 from tasks.fleets.ec2_network import relay_from_within, relay_port
 from tasks.fleets.ec2_order import Order
@@ -41,6 +41,8 @@ STOP_WITHIN_S = 100.0
 STOP_IN_HASTE_WITHIN_S = 15.0
 """Prefect gives a cancelled run 30 s: by then the machines' end must have been asked for."""
 GONE_WITHIN_S = 300.0
+GONE_IN_HASTE_WITHIN_S = 5.0
+"""Then it has been asked for: Prefect's hooks, which nothing limits, wait until it is done."""
 LOOK_EVERY_S = 2.0
 EMPTY_LOOKS = 2
 """What was just made may not be listed yet, so one empty look proves nothing."""
@@ -101,28 +103,31 @@ class Ec2Fleet(SshFleet):
         )
 
     async def release(self, context: RunContext) -> list[str]:
-        """Stop the agents, bring their samples home, and remove all that the run has in EC2."""
+        """Stop the agents, bring their samples home, and remove all that the run has in EC2.
+
+        What was asked for lately is looked for until EC2 has shown it, or has had its time to.
+        """
         await self._stop_looking()
         for name in list(self._remotes):
             await self._forget(name)
-        client = await asyncio.to_thread(_client, context)
         await asyncio.to_thread(machines_noted, context)
         try:
             await self._stop_agents(context)
         except RelayLoadError as error:
             log.warning("the agents were not stopped, their machines go all the same: %s", error)
-        deadline, empty = time.monotonic() + GONE_WITHIN_S, 0
+        at_most_s = GONE_IN_HASTE_WITHIN_S if context.in_haste else GONE_WITHIN_S
+        deadline, empty = time.monotonic() + at_most_s, 0
+        seen: set[str] = set()
         while True:
-            left, recorded = await asyncio.to_thread(self._present, context)
-            refused = await asyncio.to_thread(
-                remove_resources, client, [*left, *(one for one in recorded if one not in left)]
-            )
+            left, entries = await asyncio.to_thread(self._present, context)
+            refused = await asyncio.to_thread(self._remove, context, left, entries, seen)
             await asyncio.to_thread(machines_gone, context)
-            empty = empty + 1 if not left and not refused else 0
+            to_come = may_appear(entries, seen, now_s=time.time())
+            empty = empty + 1 if not left and not refused and not to_come else 0
             if empty >= EMPTY_LOOKS:
                 return []
             if time.monotonic() > deadline:
-                return [str(one) for one in left or refused]
+                return list(dict.fromkeys([*map(str, left or refused), *to_come]))
             await asyncio.sleep(LOOK_EVERY_S)
 
     async def _connect(self, context: RunContext, host: Host) -> Remote:
@@ -157,22 +162,36 @@ class Ec2Fleet(SshFleet):
         region = context.scenario.fleet.region
         return Ledger(context.store(), context.run_id, context.attempt, region)
 
-    def _present(self, context: RunContext) -> tuple[list[Resource], list[Resource]]:
-        """Return what carries the run's tags, and what its records name (it may be gone)."""
+    def _present(self, context: RunContext) -> tuple[list[Resource], list[Asked]]:
+        """Return what carries the run's tags, and the records of what was asked for."""
         client = _client(context)
         try:
-            recorded = self._ledger(context).resources()
+            entries = self._ledger(context).entries()
         except RelayLoadError as error:
             log.warning("the records of what was rented cannot be read: %s", error)
-            recorded = []
+            entries = []
         try:
             found = find_resources(client, context.run_id)
         except RelayLoadError:
             # What cannot be looked for is removed by its record, before the trouble is told.
-            remove_resources(client, recorded)
+            self._remove(context, [], entries, set())
             raise
-        known = {one.id for one in found}
-        return found, [one for one in recorded if one.id not in known]
+        return found, entries
+
+    def _remove(
+        self, context: RunContext, left: list[Resource], entries: list[Asked], seen: set[str]
+    ) -> list[Resource]:
+        """Remove what was found and what is recorded, and add to `seen` what EC2 knows of it.
+
+        Returns what refused for now.
+        """
+        known = {one.id for one in left}
+        recorded = [one for asked in entries for one in asked.made if one.id not in known]
+        said = remove_resources(_client(context), [*left, *recorded])
+        unsure = {one.id for one in (*said.unknown, *said.refused)}
+        seen |= known | {one.id for one in recorded if one.id not in unsure}
+        self._ledger(context).settle(entries, seen)
+        return said.refused
 
     async def _stop_agents(self, context: RunContext) -> None:
         """Stop the agents in order while their machines are there; silent machines just go."""

@@ -30,16 +30,16 @@ def rent(client: EC2Client, order: Order, keys: Keys, ledger: Ledger) -> list[st
     _import_key_pair(client, order, keys, ledger)
     groups = security_groups(client, order, vpc, ledger)
     data = _template_data(order, keys, image=image, device=device, groups=groups)
-    asked = ledger.intend("CreateLaunchTemplate", order.name)
-    with explained("make a launch template"):
-        made = client.create_launch_template(
-            LaunchTemplateName=order.name,
-            LaunchTemplateData=data,  # type: ignore[arg-type]  # built from parts
-            ClientToken=order.name[-64:],
-            TagSpecifications=order.tags("launch-template"),
-        )
-    template = made["LaunchTemplate"]["LaunchTemplateId"]
-    ledger.got(asked, Resource("launch template", template))
+    with ledger.asking("CreateLaunchTemplate", order.name) as asked:
+        with explained("make a launch template"):
+            made = client.create_launch_template(
+                LaunchTemplateName=order.name,
+                LaunchTemplateData=data,  # type: ignore[arg-type]  # built from parts
+                ClientToken=order.name[-64:],
+                TagSpecifications=order.tags("launch-template"),
+            )
+        template = made["LaunchTemplate"]["LaunchTemplateId"]
+        ledger.got(asked, Resource("launch template", template))
     return rent_machines(client, order, template, subnets, ledger)
 
 
@@ -73,11 +73,11 @@ def _template_data(
 
 
 def _import_key_pair(client: EC2Client, order: Order, keys: Keys, ledger: Ledger) -> None:
-    asked = ledger.intend("ImportKeyPair", order.name)
-    with explained("import the run's key pair"):
-        client.import_key_pair(
-            KeyName=order.name,
-            PublicKeyMaterial=keys.user_public.encode(),
-            TagSpecifications=order.tags("key-pair"),
-        )
-    ledger.got(asked, Resource("key pair", order.name))
+    with ledger.asking("ImportKeyPair", order.name) as asked:
+        with explained("import the run's key pair"):
+            client.import_key_pair(
+                KeyName=order.name,
+                PublicKeyMaterial=keys.user_public.encode(),
+                TagSpecifications=order.tags("key-pair"),
+            )
+        ledger.got(asked, Resource("key pair", order.name))

@@ -1,25 +1,53 @@
-"""What was asked of the cloud: each intent before its call, and what came of it after."""
+"""What was asked of the cloud: each intent before its call, and what came of it after.
+
+EC2 may neither list nor know what it has just made, for seconds and sometimes longer. So what was
+asked for lately counts as not yet gone until it has been seen or `SETTLES_WITHIN_S` is over; a
+call of which no answer was recorded counts so for all of that time.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import logging
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
+from botocore.exceptions import ClientError
 from pydantic import BaseModel
 
+from run_store.errors import FleetError, StoreError
 from run_store.layout import RunLayout
 from run_store.store import Store
 from tasks.fleets.ec2_resources import Resource
+from tasks.roll_call import now_us
+
+log = logging.getLogger(__name__)
+
+SETTLES_WITHIN_S = 90.0
+"""Longer than EC2 takes to know everywhere what it has made: seconds as a rule."""
+_REFUSED = range(400, 500)
 
 
 class Asked(BaseModel):
-    """One call that creates. Without `resources` its outcome is not known."""
+    """One call that creates. Unless it is `answered`, its outcome is not known.
+
+    `settled` says that all that it made has been seen since.
+    """
 
     number: int
     attempt: int
     call: str
     token: str
     region: str
+    asked_us: int = 0
+    answered: bool = False
+    settled: bool = False
     resources: list[dict[str, Any]] = []
+
+    @property
+    def made(self) -> list[Resource]:
+        """What the call is known to have made."""
+        return [Resource(kind=one["kind"], id=one["id"]) for one in self.resources]
 
 
 class Ledger:
@@ -35,8 +63,13 @@ class Ledger:
         self._region = region
         self._number = 0
 
-    def intend(self, call: str, token: str) -> Asked:
-        """Record a call that is about to be made; raises StoreError, and then it is not made."""
+    @contextlib.contextmanager
+    def asking(self, call: str, token: str) -> Iterator[Asked]:
+        """Record a call that is about to be made; raises StoreError, and then it is not made.
+
+        A call that EC2 refused made nothing, and that is recorded; any other error leaves open
+        what became of it.
+        """
         self._number += 1
         asked = Asked(
             number=self._number,
@@ -44,12 +77,19 @@ class Ledger:
             call=call,
             token=token,
             region=self._region,
+            asked_us=now_us(),
         )
         self._store.put_message(self._key(asked), asked)
-        return asked
+        try:
+            yield asked
+        except FleetError as error:
+            if not asked.answered and _was_refused(error):
+                self.got(asked)
+            raise
 
     def got(self, asked: Asked, *resources: Resource) -> None:
         """Record what a call created."""
+        asked.answered = True
         asked.resources = [{"kind": one.kind, "id": one.id} for one in resources]
         self._store.put_message(self._key(asked), asked)
 
@@ -59,13 +99,32 @@ class Ledger:
         read = (self._store.get_message(key, Asked) for key in keys)
         return [asked for asked in read if asked is not None]
 
-    def resources(self) -> list[Resource]:
-        """Return what the records say was created."""
-        return [
-            Resource(kind=one["kind"], id=one["id"])
-            for asked in self.entries()
-            for one in asked.resources
-        ]
+    def settle(self, entries: Sequence[Asked], seen: Collection[str]) -> None:
+        """Record of which calls all that they made has been seen, for whoever looks next."""
+        for asked in entries:
+            if asked.answered and not asked.settled and {one.id for one in asked.made} <= set(seen):
+                asked.settled = True
+                try:
+                    self._store.put_message(self._key(asked), asked)
+                except StoreError as error:
+                    log.warning("that it was seen what %s made is not noted: %s", asked.call, error)
 
     def _key(self, asked: Asked) -> str:
         return f"{self._root}attempt={asked.attempt}/cloud/{asked.number:04d}-{asked.call}.json"
+
+
+def may_appear(entries: Sequence[Asked], seen: Collection[str], *, now_s: float) -> list[str]:
+    """Name what may be there although EC2 does not know it: asked for lately and never seen."""
+    young = [
+        one for one in entries if not one.settled and now_s - one.asked_us / 1e6 < SETTLES_WITHIN_S
+    ]
+    return [f"what {one.call} may have made" for one in young if not one.answered] + [
+        str(made) for one in young for made in one.made if made.id not in seen
+    ]
+
+
+def _was_refused(error: FleetError) -> bool:
+    cause = error.__cause__
+    if not isinstance(cause, ClientError):
+        return False
+    return cause.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) in _REFUSED

@@ -105,14 +105,16 @@ def _one_fleet(  # noqa: PLR0917 - called once
 ) -> tuple[list[str], list[str]]:
     """Ask one market for machines; return their ids, and what it said of those it did not give."""
     token = f"{order.run_id[-40:]}-{order.attempt}-{market}"
-    asked = ledger.intend("CreateFleet", token)
     overrides: list[Any] = [
         {"InstanceType": kind, "SubnetId": subnet}
         for kind in order.fleet.instance_types
         for subnet in subnets
     ]
     try:
-        with explained(f"rent {count} {market} machines"):
+        with (
+            ledger.asking("CreateFleet", token) as asked,
+            explained(f"rent {count} {market} machines"),
+        ):
             answer = client.create_fleet(
                 Type="instant",
                 ClientToken=token,
@@ -137,7 +139,6 @@ def _one_fleet(  # noqa: PLR0917 - called once
         code = cause.response["Error"]["Code"] if isinstance(cause, ClientError) else ""
         if code not in _NONE_TO_BE_HAD:
             raise
-        ledger.got(asked)
         return [], [f"{code}: {cause}"]
     ids = [i for group in answer.get("Instances", []) for i in group.get("InstanceIds", [])]
     ledger.got(asked, *(Resource("instance", one) for one in ids))

@@ -120,8 +120,10 @@ def _make_group(
     client: EC2Client, order: Order, vpc: str, ledger: Ledger, *, with_ssh: bool
 ) -> str:
     cidr = ssh_cidr(order.fleet) if with_ssh else ""
-    asked = ledger.intend("CreateSecurityGroup", order.name)
-    with explained("make a security group"):
+    with (
+        ledger.asking("CreateSecurityGroup", order.name) as asked,
+        explained("make a security group"),
+    ):
         group = client.create_security_group(
             GroupName=order.name,
             Description="Load workers; SSH is for their orchestrator",
@@ -142,9 +144,11 @@ def _make_group(
 def _let_in_at_relay(client: EC2Client, order: Order, group: str, ledger: Ledger) -> None:
     """Let a group's machines in on the relay's port; the rule bears our tags as all else does."""
     relay_group, port = order.fleet.relay_security_group, order.relay_port
-    asked = ledger.intend("AuthorizeSecurityGroupIngress", f"{relay_group} {group}")
     source: Any = {"GroupId": group, "Description": order.name}
-    with explained(f"let the workers in at {relay_group}"):
+    with (
+        ledger.asking("AuthorizeSecurityGroupIngress", f"{relay_group} {group}") as asked,
+        explained(f"let the workers in at {relay_group}"),
+    ):
         made = client.authorize_security_group_ingress(
             GroupId=relay_group,
             IpPermissions=[
@@ -157,5 +161,5 @@ def _let_in_at_relay(client: EC2Client, order: Order, group: str, ledger: Ledger
             ],
             TagSpecifications=order.tags("security-group-rule"),
         )
-    rules = [one["SecurityGroupRuleId"] for one in made["SecurityGroupRules"]]
-    ledger.got(asked, *(Resource(RULE, f"{relay_group}/{rule}") for rule in rules))
+        rules = [one["SecurityGroupRuleId"] for one in made["SecurityGroupRules"]]
+        ledger.got(asked, *(Resource(RULE, f"{relay_group}/{rule}") for rule in rules))

@@ -132,12 +132,18 @@ def find_resources(client: EC2Client, run_id: str | None = None) -> list[Resourc
     return found
 
 
-def remove_resources(client: EC2Client, resources: list[Resource]) -> list[Resource]:
-    """Ask for the removal of each; return those that refused for now.
+@dataclass(frozen=True)
+class Removal:
+    """What EC2 answered: it does not know the `unknown`, gone or not there yet; the rest go."""
 
-    What is not there any more counts as removed. Raises FleetError for a call that is denied.
-    """
+    refused: list[Resource]
+    unknown: list[Resource]
+
+
+def remove_resources(client: EC2Client, resources: list[Resource]) -> Removal:
+    """Ask for the removal of each; return those that refused for now, and those not known."""
     refused: list[Resource] = []
+    unknown: list[Resource] = []
     for resource in resources:
         try:
             with explained(f"remove the {resource}"):
@@ -146,11 +152,12 @@ def remove_resources(client: EC2Client, resources: list[Resource]) -> list[Resou
             cause = error.__cause__
             code = cause.response["Error"]["Code"] if isinstance(cause, ClientError) else ""
             if any(mark in code for mark in _GONE):
+                unknown.append(resource)
                 continue
             if code not in _LATER:
                 log.warning("%s", error)
             refused.append(resource)
-    return refused
+    return Removal(refused, unknown)
 
 
 def _remove(client: EC2Client, resource: Resource) -> None:
