@@ -25,6 +25,7 @@ from benchmarks.faults import (
     cases_network,
     cases_prefect,
     cases_relay,
+    cases_retry,
     cases_rings,
     cases_store,
 )
@@ -43,6 +44,7 @@ FAMILIES = (
     cases_store,
     cases_prefect,
     cases_cancel,
+    cases_retry,
     cases_rings,
     cases_ec2,
 )

@@ -103,6 +103,13 @@ class Site:
         body = {"state": {"type": "CANCELLING", "name": "Cancelling"}}
         self.stage.ask("POST", f"/flow_runs/{self.flow_run}/set_state", body)
 
+    def retry(self) -> None:
+        """Have the flow run tried again, as the button in Prefect's UI does."""
+        state = {"type": "SCHEDULED", "name": "AwaitingRetry", "message": "Retry from the UI"}
+        self.stage.ask("POST", f"/flow_runs/{self.flow_run}/set_state", {"state": state})
+        if self.state_type() in TERMINAL:
+            raise HungError(f"Prefect does not take the retry: {self.state()}")
+
     def send(self, number: signal.Signals) -> None:
         """Send the flow's process a signal, and it alone."""
         process = self.flow_process()
@@ -235,6 +242,14 @@ class Site:
             within_s=within_s,
             what=f"the task {name} to be running",
         )
+
+    def times(self, task: str) -> int:
+        """Return how often a task of the deployed flow run was run, in all of its attempts."""
+        body = {
+            "flow_runs": {"id": {"any_": [self.flow_run]}},
+            "task_runs": {"name": {"like_": task}},
+        }
+        return len(self.stage.ask("POST", "/task_runs/filter", body))
 
     def must_name(self, *names: str) -> None:
         """Have the report checked for words that name what happened."""

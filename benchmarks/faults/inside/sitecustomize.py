@@ -5,6 +5,9 @@ has no switch for any of it. The environment's RELAY_LOAD_FAULTS holds a plan as
 
     set         {"module:NAME": value}: a constant, so that an outage need not last minutes
     raise_in    {"module:task": "text"}: the task raises RuntimeError in place of its work
+    fails_until {"module:function": {"file": path, "after_s": seconds, "at": word}}: a task or an
+                async function raises RuntimeError until the file is there: at once, or in the
+                midst of its work; where "at" is given, only when it is called with that word
     slow        {"module:task": seconds}: the task waits for so long before it works
     ledger      a folder: each batch that an agent has spooled is written there once more
     agent_s3    the endpoint by which agents reach the store, in place of the orchestrator's
@@ -20,6 +23,7 @@ has no switch for any of it. The environment's RELAY_LOAD_FAULTS holds a plan as
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import functools
 import importlib.abc
@@ -49,6 +53,30 @@ def _raise_in(name: str, text: str) -> Change:
             raise RuntimeError(text)
 
         task.fn = raising
+
+    return change
+
+
+def _fails_until(name: str, when: dict[str, Any]) -> Change:
+    def change(module: Any) -> None:
+        thing = getattr(module, name)
+        function = getattr(thing, "fn", thing)
+
+        @functools.wraps(function)
+        async def failing(*words: object, **named: object) -> object:
+            at = when.get("at", name)
+            if os.path.exists(when["file"]) or at not in (name, *words, *named.values()):  # noqa: ASYNC240, PTH110 - it takes no time
+                return await function(*words, **named)
+            with contextlib.suppress(TimeoutError):
+                if "after_s" in when:
+                    async with asyncio.timeout(when["after_s"]):
+                        return await function(*words, **named)
+            raise RuntimeError(f"{name} was made to fail")
+
+        if thing is function:
+            setattr(module, name, failing)
+        else:
+            thing.fn = failing
 
     return change
 
@@ -163,11 +191,17 @@ class _AfterImport(importlib.abc.MetaPathFinder):
 def _begin(plan: dict[str, Any]) -> None:
     changes: dict[str, list[Change]] = {}
 
-    def after(where: str, make: Callable[[str, Any], Change], value: object) -> None:
+    def after(where: str, make: Callable[[str, Any], Change], value: Any) -> None:
         module, _, name = where.partition(":")
         changes.setdefault(module, []).append(make(name, value))
 
-    for key, make in (("set", _set), ("raise_in", _raise_in), ("slow", _slow)):
+    makers: dict[str, Callable[[str, Any], Change]] = {
+        "set": _set,
+        "raise_in": _raise_in,
+        "fails_until": _fails_until,
+        "slow": _slow,
+    }
+    for key, make in makers.items():
         for where, value in plan.get(key, {}).items():
             after(where, make, value)
     if plan.get("no_hooks"):
