@@ -67,7 +67,7 @@ def make_owed_reports(store: Store, results: Path, *, tail: str = "") -> list[st
     for record in owed_reports(store, tail=tail):
         if tried == AT_MOST or time.monotonic() > deadline:
             break
-        key = _claimed(store, record.run_id)
+        key = _claimed(store, record)
         if key is None:
             continue
         tried += 1
@@ -86,7 +86,7 @@ def make_report_of_dead(store: Store, run_id: str, folder: Path) -> bool:
         record = _record(store, run_id)
         if record is None or not _may_owe(record) or not _has_to_say(store, record):
             return False
-        key = _claimed(store, run_id)
+        key = _claimed(store, record)
         return key is not None and _made(store, record, folder, key)
     except StoreError as error:
         log.warning("no report of %s could be made: %s", run_id, error)
@@ -133,15 +133,20 @@ def _has_to_say(store: Store, record: RunRecord) -> bool:
     return record.state != "stopped" or bool(store.keys(RunLayout(record.run_id).samples()))
 
 
-def _claimed(store: Store, run_id: str) -> str | None:
-    """Return the key of our claim to a report; None if somebody else's stands."""
-    prefix = RunLayout(run_id).report_claims()
+def _claimed(store: Store, seen: RunRecord) -> str | None:
+    """Return the key of our claim to a report; None if somebody else's stands, or it is made."""
+    prefix = RunLayout(seen.run_id).report_claims()
     token = secrets.token_hex(8)
     own = f"{prefix}{token}.json"
     if any(True for _ in _standing(store, prefix, own)):
         return None
     store.put_message(own, ReportClaim(token=token))
     if any(True for _ in _standing(store, prefix, own)):
+        store.delete(own)
+        return None
+    # Somebody may have made it, and have given their claim back, since the runs were read.
+    record = _unchanged(store, seen)
+    if record is None or not _may_owe(record):
         store.delete(own)
         return None
     return own
