@@ -21,6 +21,7 @@ from benchmarks.faults import (
     cases_cancel,
     cases_ec2,
     cases_flow,
+    cases_heartbeat,
     cases_machine,
     cases_network,
     cases_prefect,
@@ -46,6 +47,7 @@ FAMILIES = (
     cases_cancel,
     cases_retry,
     cases_rings,
+    cases_heartbeat,
     cases_ec2,
 )
 
@@ -77,6 +79,9 @@ def play(stage: Stage, case: Case) -> Result:
             result.hung, result.problem = True, str(error)
         except Exception as error:  # noqa: BLE001 - a row says it, and the next case comes
             result.problem = f"{type(error).__name__}: {error}"
+        finally:
+            # What a case started besides its run is no leak of the run's.
+            site.before_audit.close()
         audit(site, result)
     except Exception as error:  # noqa: BLE001 - likewise
         result.problem = result.problem or f"audit: {type(error).__name__}: {error}"

@@ -66,6 +66,7 @@ class Site:
         self.flow_run = ""
         self.process: subprocess.Popen[bytes] | None = None
         self.closing = contextlib.ExitStack()
+        self.before_audit = contextlib.ExitStack()
         self.names: list[str] = []
         self.problems: list[str] = []
         self.left: list[str] = []

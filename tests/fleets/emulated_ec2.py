@@ -110,6 +110,10 @@ class Account:
                         folders.append(folder / name)
                 for name in booted.keys() - running.keys():
                     booted[name].close()
+                for name in running:
+                    # It terminates on shutdown, as its launch template says.
+                    if powered_off(folder / name):
+                        self.client.terminate_instances(InstanceIds=[name])
 
         thread = threading.Thread(target=look, daemon=True)
         thread.start()
@@ -159,8 +163,26 @@ class Account:
             port=22,
             host_key=key,
             prepared=environment,
+            environment=f"PATH={power_stand_ins(folder)}:{os.environ['PATH']}",
         ) as host:
             yield host
+
+
+def power_stand_ins(folder: Path) -> Path:
+    """Return a folder of commands that only note that a host was to be powered off."""
+    commands = folder / "power"
+    commands.mkdir()
+    for name in ("systemctl", "shutdown", "poweroff"):
+        command = commands / name
+        command.write_text(f'#!/bin/sh\necho "{name} $@" >> "{folder}/off"\n', encoding="utf-8")
+        command.chmod(0o755)
+    return commands
+
+
+def powered_off(folder: Path) -> str:
+    """Return by which command a host was powered off; empty if it was not."""
+    off = folder / "off"
+    return off.read_text(encoding="utf-8").strip() if off.exists() else ""
 
 
 @contextlib.contextmanager

@@ -1,19 +1,29 @@
 from __future__ import annotations
 
-import json
+import asyncio
 import shutil
-import subprocess
-import time
+import threading
 from pathlib import Path
+from uuid import uuid4
 
+import psutil
+import pytest
+from prefect.client.schemas.objects import FlowRun
+from prefect.states import Crashed
+
+from flows.relay_load import relay_load, release_run
 from flows.sweep import find_leftovers, remove_leftovers, running_by_lease
 from run_store.messages import Attempt, Lease, RunRecord
 from run_store.store import Store, StoreAddress
+from tasks.deploy import start_agents
+from tasks.fleets import ec2
 from tasks.fleets.ec2 import Ec2Fleet
-from tasks.fleets.ec2_keys import Keys
-from tasks.fleets.ec2_user_data import user_data
-from tests.fleets.emulated_ec2 import REGION, Account
+from tasks.fleets.ec2_resources import find_resources
+from tasks.local_services import local_store
+from tests.fleets.emulated_ec2 import REGION, Account, powered_off
+from tests.fleets.ssh_hosts import needs_sshd
 from tests.fleets.test_ec2 import context_of
+from tests.relay_process import start_relay
 from tests.waiting import wait_for
 
 
@@ -42,16 +52,107 @@ async def test_the_sweep_alone_empties_the_account(
     assert account.left() == []
 
 
-def test_a_machines_own_limit_ends_it(tmp_path: Path) -> None:
-    """The first thing that a machine does at its boot ends it in time, with nobody's help."""
-    keys = Keys(
-        user_key=tmp_path / "key",
-        user_public="u",
-        host_private="h",
-        host_public="h",
-        fingerprint="f",
+async def test_the_hook_alone_empties_the_account(
+    tmp_path: Path,
+    account: Account,
+    store_address: StoreAddress,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The crash hook, which knows a flow run's id and parameters, ends what a killed run rented.
+
+    No process of the run is left, no agent was ever started, and no sweep looks.
+    """
+    identity = uuid4()
+    run_id = f"baseline-20260101-000000-{identity.hex[-8:]}"
+    context = context_of(tmp_path, account, store_address, run_id=run_id)
+    await Ec2Fleet().acquire(context)
+    assert len([one for one in account.left() if one.startswith("i-")]) == len(context.workers)
+    record = RunRecord(
+        run_id=run_id,
+        scenario=context.scenario.model_dump(mode="json", by_alias=True),
+        relay_url=context.relay_url,
+        fleet="ec2",
+        created_us=0,
+        attempts=[Attempt(number=1, started_us=0)],
     )
-    (command,) = json.loads(user_data(keys, time.time() + 1).partition("\n")[2])["bootcmd"]
+    Store(store_address).put_message(context.layout.run, record)
+    keys = store_address.secrets()
+    assert keys is not None
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", store_address.endpoint_url or "")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", keys[0])
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", keys[1])
+    elsewhere = {"store": store_address.url, "results": str(tmp_path / "elsewhere")}
+    crashed = FlowRun(
+        id=identity, flow_id=uuid4(), parameters={"scenario": "baseline", **elsewhere}
+    )
+    await release_run(relay_load, crashed, Crashed())
+    assert account.left() == []
+
+
+@needs_sshd
+@pytest.mark.skipif(Path("/run/systemd/system").exists(), reason="agents would be systemd's here")
+async def test_the_agents_lease_alone_ends_its_machine(
+    tmp_path: Path, account: Account, worker_environment: Path
+) -> None:
+    """Where nobody raises the lease, each agent powers its machine off, which terminates it.
+
+    The orchestrator does nothing any more: no `finally`, no hook, no sweep; and the machines'
+    own limit is half an hour away.
+    """
+    beating = threading.Event()
+    with (
+        start_relay() as relay,
+        local_store(tmp_path / "results") as address,
+        account.hypervisor(tmp_path / "hosts", environment=worker_environment) as hosts,
+    ):
+        context = context_of(tmp_path, account, address, relay.url)
+        store = Store(address)
+
+        def keep() -> None:
+            counter = 1
+            while not beating.wait(0.5):
+                lease = Lease(counter=(counter := counter + 1), every_s=1, expires_after_s=6)
+                store.put_message(context.layout.lease(1), lease)
+
+        keeper = threading.Thread(target=keep)
+        keeper.start()
+        try:
+            await start_agents(context, await Ec2Fleet().acquire(context))
+            agents = [one for host in hosts for one in agents_below(host)]
+            assert len(agents) == len(context.workers)
+            # While the lease is raised nobody is powered off: nor must this machine ever be.
+            for host in hosts:
+                for agent in agents_below(host):
+                    assert agent.environ()["PATH"].startswith(f"{host / 'power'}:")
+            assert not any(powered_off(host) for host in hosts)
+        finally:
+            beating.set()
+            keeper.join()
+        wait_for(lambda: all(powered_off(host) for host in hosts), within_s=60)
+        wait_for(lambda: not [one for one in account.left() if one.startswith("i-")])
+        assert {powered_off(host) for host in hosts} == {"systemctl poweroff"}
+        wait_for(lambda: not any(agent.is_running() for agent in agents))
+        left = [one.kind for one in find_resources(account.client, context.run_id)]
+        assert left == ["launch template", "key pair", "security group"]  # these cost nothing
+
+
+def agents_below(host: Path) -> list[psutil.Process]:
+    """Return the agents of a host."""
+    files = [*(host / "prefix" / "runs").rglob("agent.pid")]
+    return [psutil.Process(int(file.read_text(encoding="utf-8"))) for file in files]
+
+
+async def test_a_machines_own_limit_ends_it(
+    tmp_path: Path, account: Account, store_address: StoreAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first thing that a rented machine does at its boot ends it in time, with nobody's help.
+
+    No agent was ever started on it, and nobody else looks.
+    """
+    context = context_of(tmp_path, account, store_address)
+    monkeypatch.setattr(ec2, "AROUND_S", 2.0 - context.scenario.duration_s)
+    await Ec2Fleet().acquire(context)
+    (command,) = account.user_data()["bootcmd"]
     ended = tmp_path / "ended"
     stands_in = tmp_path / "bin"
     stands_in.mkdir()
@@ -60,6 +161,8 @@ def test_a_machines_own_limit_ends_it(tmp_path: Path) -> None:
         (stands_in / name).chmod(0o755)
     for name in ("sh", "date", "sleep", "setsid"):  # and nothing that could end this machine
         (stands_in / name).symlink_to(str(shutil.which(name)))
-    subprocess.run(command, env={"PATH": str(stands_in)}, check=True, timeout=10)
+    boots = await asyncio.create_subprocess_exec(*command, env={"PATH": str(stands_in)})
+    assert await boots.wait() == 0
     wait_for(ended.exists)
-    assert ended.read_text().strip() == "-f"
+    wait_for(lambda: ended.read_text().strip() == "-f")
+    assert await Ec2Fleet().release(context) == []
