@@ -13,13 +13,14 @@ from prefect.states import Crashed
 
 from flows.relay_load import relay_load, release_run
 from flows.sweep import find_leftovers, remove_leftovers, running_by_lease
+from run_store.errors import FleetError
 from run_store.messages import Attempt, Lease, RunRecord
 from run_store.store import Store, StoreAddress
 from tasks.deploy import start_agents
 from tasks.fleets import ec2
 from tasks.fleets.ec2 import Ec2Fleet
 from tasks.fleets.ec2_resources import find_resources
-from tasks.local_services import local_store
+from tasks.local_services import RelayAddress, local_store
 from tests.fleets.emulated_ec2 import REGION, Account, powered_off
 from tests.fleets.ssh_hosts import needs_sshd
 from tests.fleets.test_ec2 import context_of
@@ -49,6 +50,33 @@ async def test_the_sweep_alone_empties_the_account(
     found = find_leftovers([REGION], is_running=running_by_lease(store, watch_s=0.1))
     assert {one.reason for one in found} == {"its run has ended"}
     assert remove_leftovers(found) == []
+    assert account.left() == []
+
+
+async def test_finally_alone_empties_the_account(
+    tmp_path: Path,
+    account: Account,
+    prefect_api: str,  # noqa: ARG001 - the flow runs on it
+    quiet_relay: RelayAddress,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A flow whose machines are rented and then let nobody in gives them back by itself.
+
+    It has no hooks, no agent was ever started, and no sweep looks.
+    """
+    monkeypatch.setattr(ec2, "SSH_WITHIN_S", 0.3)
+    monkeypatch.setattr(relay_load, "on_crashed_hooks", [])
+    monkeypatch.setattr(relay_load, "on_cancellation_hooks", [])
+    fleet = {"subnets": [account.subnet], "image": account.image, "ssh_cidr": "203.0.113.7/32"}
+    with pytest.raises(FleetError, match="Only 0 of 2"):
+        await relay_load(
+            "baseline",
+            relay_url=quiet_relay.url,
+            fleet="ec2",
+            results=str(tmp_path / "results"),
+            overrides={"connections": 10, "phases.warmup.connections": 4, "fleet": fleet},
+        )
+    assert {"ec2:CreateFleet", "ec2:TerminateInstances"} <= account.calls
     assert account.left() == []
 
 
