@@ -26,6 +26,7 @@ from tests.fleets.ssh_hosts import needs_sshd
 from tests.fleets.test_ec2 import context_of
 from tests.relay_process import start_relay
 from tests.waiting import wait_for
+from worker_agent.power import COMMANDS
 
 
 async def test_the_sweep_alone_empties_the_account(
@@ -151,8 +152,13 @@ async def test_the_agents_lease_alone_ends_its_machine(
             # While the lease is raised nobody is powered off: nor must this machine ever be.
             for host in hosts:
                 for agent in agents_below(host):
-                    assert agent.environ()["PATH"].startswith(f"{host / 'power'}:")
+                    assert_only_noted(agent, host / "power")
             assert not any(powered_off(host) for host in hosts)
+        except BaseException:
+            for agent in (one for host in hosts for one in agents_below(host)):
+                for process in (*agent.parents()[:1], agent):  # what would start it again first
+                    process.kill()
+            raise
         finally:
             beating.set()
             keeper.join()
@@ -162,6 +168,13 @@ async def test_the_agents_lease_alone_ends_its_machine(
         wait_for(lambda: not any(agent.is_running() for agent in agents))
         left = [one.kind for one in find_resources(account.client, context.run_id)]
         assert left == ["launch template", "key pair", "security group"]  # these cost nothing
+
+
+def assert_only_noted(agent: psutil.Process, stand_ins: Path) -> None:
+    """Hold that an agent finds no command that would really end this machine."""
+    path = agent.environ()["PATH"]
+    for command, *_ in COMMANDS:
+        assert shutil.which(command, path=path) == str(stand_ins / command), path
 
 
 def agents_below(host: Path) -> list[psutil.Process]:
