@@ -155,8 +155,8 @@ async def test_the_agents_lease_alone_ends_its_machine(
                     assert_only_noted(agent, host / "power")
             assert not any(powered_off(host) for host in hosts)
         except BaseException:
-            for agent in (one for host in hosts for one in agents_below(host)):
-                for process in (*agent.parents()[:1], agent):  # what would start it again first
+            for host in hosts:
+                for process in (*supervisors_below(host), *agents_below(host)):
                     process.kill()
             raise
         finally:
@@ -179,8 +179,19 @@ def assert_only_noted(agent: psutil.Process, stand_ins: Path) -> None:
 
 def agents_below(host: Path) -> list[psutil.Process]:
     """Return the agents of a host."""
-    files = [*(host / "prefix" / "runs").rglob("agent.pid")]
-    return [psutil.Process(int(file.read_text(encoding="utf-8"))) for file in files]
+    return _processes(host, "agent.pid")
+
+
+def supervisors_below(host: Path) -> list[psutil.Process]:
+    """Return what starts a host's agents again when they die."""
+    return _processes(host, "supervisor.pid")
+
+
+def _processes(host: Path, name: str) -> list[psutil.Process]:
+    files = (host / "prefix" / "runs").rglob(name)
+    pids = [int(file.read_text(encoding="utf-8")) for file in files]
+    found = [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]
+    return [one for one in found if any(str(host) in word for word in one.cmdline())]
 
 
 async def test_a_machines_own_limit_ends_it(
