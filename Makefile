@@ -9,7 +9,7 @@ ARGS ?=
 RUN := .venv/bin
 export PYTHON
 
-.PHONY: help setup demo test lint format bench faults faults-full lock clean
+.PHONY: help setup test-hosts demo test lint format bench faults faults-full lock clean
 
 help:
 	@echo "make demo    load a local relay with 40 browser connections for about 75 s, and report"
@@ -22,10 +22,13 @@ help:
 setup:
 	@scripts/setup
 
+test-hosts: setup
+	@scripts/setup-test-hosts
+
 demo: setup
 	@$(RUN)/relay-load run $(SCENARIO)
 
-test: lint
+test: lint test-hosts
 	@scripts/test $(ARGS)
 
 lint: setup
@@ -37,13 +40,13 @@ format: setup
 	@$(RUN)/ruff check --fix .
 	@$(RUN)/ruff format .
 
-bench: setup
+bench: test-hosts
 	@$(RUN)/python -m benchmarks $(ARGS)
 
-faults: setup
+faults: test-hosts
 	@$(RUN)/python -m benchmarks.faults $(ARGS)
 
-faults-full: setup
+faults-full: test-hosts
 	@$(RUN)/python -m benchmarks.faults --full $(ARGS)
 
 lock: setup

@@ -4,6 +4,9 @@ set -eu
 umask 077
 prefix=${RELAY_LOAD_HOME:-$HOME/.relay-load}
 starts_at_most=5
+# What must be free, in MiB: packages take 410 and a Chromium some 400; an agent's spool needs room.
+room_first_mb=1200
+room_again_mb=200
 
 fail() {
     printf '%s\n' "$@" >&2
@@ -18,16 +21,45 @@ has_systemd() {
     [ -d /run/systemd/system ] && command -v systemctl >/dev/null && as_root true 2>/dev/null
 }
 
-# look ENV APP : where our folder is, and what of the two is there already.
-look() {
+# supported : fail on a system that agents do not run on. One that is made from Debian or Ubuntu,
+# or that has no version because it rolls, may be tried.
+supported() {
     [ "$(uname -s)" = Linux ] || fail "this system is $(uname -s); workers run on Linux"
     case $(uname -m) in
     x86_64 | aarch64 | arm64) ;;
     *) fail "this processor is $(uname -m); workers run on x86_64 or aarch64" ;;
     esac
+    ID='' ID_LIKE='' VERSION_ID='' PRETTY_NAME=''
+    [ ! -r /etc/os-release ] || . /etc/os-release
+    case "$ID $ID_LIKE" in
+    debian*) oldest=12 ;;
+    ubuntu*) oldest=24 ;;
+    *debian* | *ubuntu*) oldest=0 ;;
+    *) oldest=none ;;
+    esac
+    version=${VERSION_ID%%.*}
+    [ "$oldest" != none ] && [ "${version:-$oldest}" -ge "$oldest" ] ||
+        fail "this system is ${PRETTY_NAME:-unknown}; workers run on Debian 12, Ubuntu 24.04 and newer"
+}
+
+# has_room MIB : fail unless so much is free where our folder is.
+has_room() {
+    free_mb=$(df -Pm "$prefix" | awk 'NR == 2 { print $4 }')
+    [ "$free_mb" -ge "$1" ] ||
+        fail "the disk is full: $free_mb MiB are free at $prefix, and $1 MiB are needed"
+}
+
+# look ENV APP : where our folder is, and what of the two is there already.
+look() {
+    supported
     mkdir -p "$prefix/env" "$prefix/app" "$prefix/runs" "$prefix/incoming"
     printf 'prefix=%s\n' "$prefix"
-    [ ! -e "$prefix/env/$1/complete" ] || printf 'environment=yes\n'
+    if [ -e "$prefix/env/$1/complete" ]; then
+        has_room "$room_again_mb"
+        printf 'environment=yes\n'
+    else
+        has_room "$room_first_mb"
+    fi
     [ ! -e "$prefix/app/$2/complete" ] || printf 'application=yes\n'
 }
 
@@ -68,11 +100,19 @@ prepare() {
         python=$(get_python) || exit 1
         "$python" -m venv "$env"
         set -- --no-input --disable-pip-version-check install --quiet
-        if [ "$mode" = offline ]; then set -- "$@" --no-index --find-links "$incoming"; fi
-        "$env/bin/python" -m pip "$@" --only-binary :all: --require-hashes \
-            -r "$incoming/worker.txt"
-        if [ -s "$incoming/extra.txt" ]; then
-            "$env/bin/python" -m pip "$@" -r "$incoming/extra.txt"
+        why="does this host reach its package index? If not, deploy to it with --wheelhouse DIR"
+        if [ "$mode" = offline ]; then
+            set -- "$@" --no-index --find-links "$incoming"
+            why="does the wheelhouse fit this host's Python and processor?"
+        fi
+        if ! {
+            "$env/bin/python" -m pip "$@" --only-binary :all: --require-hashes \
+                -r "$incoming/worker.txt" &&
+                { [ ! -s "$incoming/extra.txt" ] ||
+                    "$env/bin/python" -m pip "$@" -r "$incoming/extra.txt"; }
+        }; then
+            rm -rf "$env" "$incoming"
+            fail "the agent's packages could not be installed: $why"
         fi
         : >"$env/complete"
     fi

@@ -16,6 +16,7 @@ import pytest
 
 READY_WITHIN_S = 10.0
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount")
 needs_sshd = pytest.mark.skipif(SSHD is None, reason="needs Debian's openssh-server")
 
 
@@ -71,11 +72,14 @@ def ssh_host(
     environment: str = "",
     prefix: Path | None = None,
     prepared: Path | None = None,
+    system: str = "",
+    disk_mb: int = 0,
 ) -> Iterator[SshHost]:
     """Run an SSH server that lets the owner of `user_key` in, and end it afterwards.
 
     `environment` are words of sshd's SetEnv. `prepared` is an installed environment, which the
-    host then has as if an earlier run had left it there.
+    host then has as if an earlier run had left it there. `system` is its os-release, and `disk_mb`
+    the size of the disk that our folder is on: both need root, and are mounted for the host alone.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if host_key is None:
@@ -96,10 +100,19 @@ def ssh_host(
         f"Subsystem sftp internal-sftp\nSetEnv RELAY_LOAD_HOME={prefix} {environment}\n",
         encoding="utf-8",
     )
+    mounts = []
+    if system:
+        (folder / "os-release").write_text(system, encoding="utf-8")
+        mounts.append(f"mount --bind {folder}/os-release /etc/os-release")
+    if disk_mb:
+        prefix.parent.mkdir(parents=True, exist_ok=True)
+        mounts.append(f"mount -t tmpfs -o size={disk_mb}m none {prefix.parent}")
+    own = ["unshare", "--mount", "sh", "-ec", f'{"; ".join(mounts)}; exec "$@"', "sh"]
     if os.geteuid() == 0:
         Path("/run/sshd").mkdir(exist_ok=True)
     with (folder / "sshd.log").open("wb") as log:
-        process = subprocess.Popen([str(SSHD), "-D", "-e", "-f", str(config)], stderr=log)
+        command = [*(own if mounts else ()), str(SSHD), "-D", "-e", "-f", str(config)]
+        process = subprocess.Popen(command, stderr=log)
     try:
         _wait(address, port, process, folder / "sshd.log")
         said = subprocess.run(

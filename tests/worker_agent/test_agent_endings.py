@@ -49,15 +49,17 @@ def test_a_kill_costs_two_seconds_of_samples_at_most(restart: Restart) -> None:
     last = max(ticks, key=lambda row: row["at_us"])
     # Each second's samples are fetched and kept, however late a busy machine makes that second.
     late_us = 1000 * max(row["loop_lag_ms"] + row["page_lag_ms"] for row in ticks)
-    assert killed_us - last["at_us"] < 2e6 + late_us
-    # An edit's row is written with the second in which the relay has it.
+    silent_us = killed_us - last["at_us"]
+    assert silent_us < 2e6 + late_us
+    # An edit's row is written with the second in which the relay has it. Those that were lost
+    # may have been the slowest: a machine that was busy at the end shows in how long it was silent.
     slowest_us = max(
         row["acknowledged_us"] - row["intended_us"]
         for row in rows.values()
         if row["acknowledged_us"]
     )
-    kept_us = last["at_us"] - max(0.5e6, slowest_us) - late_us
-    before = {edit for edit, at in due_us.items() if at < max(kept_us, killed_us - 2e6 - late_us)}
+    kept_us = killed_us - 2e6 - slowest_us - max(late_us, silent_us - 1e6)
+    before = {edit for edit, at in due_us.items() if at < kept_us}
     assert len(before) > 10
     assert before <= set(rows)
     rejoined_us = min(at for edit, at in due_us.items() if edit in rows and at > killed_us)

@@ -1,0 +1,156 @@
+"""What may hinder a deployment, and that many hosts take no longer than one."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from run_store.errors import FleetError
+from run_store.store import StoreAddress
+from tasks.deploy import start_agents
+from tasks.fleets.remote import Host
+from tasks.fleets.ssh import SshFleet
+from tests.fleets.ssh_hosts import SshHost, needs_root, needs_sshd, ssh_host
+from tests.fleets.test_ssh import context_of, public
+
+pytestmark = needs_sshd
+FEDORA = 'ID=fedora\nVERSION_ID=43\nPRETTY_NAME="Fedora Linux 43 (Server Edition)"\n'
+BOOKWORM = 'ID=debian\nVERSION_ID="12"\nPRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\n'
+BULLSEYE = 'ID=debian\nVERSION_ID="11"\nPRETTY_NAME="Debian GNU/Linux 11 (bullseye)"\n'
+JAMMY = 'ID=ubuntu\nID_LIKE=debian\nVERSION_ID="22.04"\nPRETTY_NAME="Ubuntu 22.04.5 LTS"\n'
+NO_INDEX = "PIP_INDEX_URL=http://127.0.0.1:9/simple PIP_RETRIES=1 PIP_CONFIG_FILE=/dev/null"
+STEP_S = 0.25
+HOSTS = 8
+
+
+def holds_something(host: SshHost) -> bool:
+    """Look with the host's own eyes: what is mounted for it is seen by it alone."""
+    return Path(f"/proc/{host.process.pid}/root{host.prefix}").exists()
+
+
+@needs_root
+async def test_hosts_that_cannot_be_deployed_to_say_why(
+    tmp_path: Path,
+    user_key: Path,
+    store_address: StoreAddress,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Another system, an old one, a full disk, no package index: each is named, with a way out.
+
+    The run ends before any load, and nothing of ours stays on any of the hosts.
+    """
+    monkeypatch.setattr("tasks.fleets.ssh.TRIES", 1)
+    bad: dict[str, dict[str, Any]] = {
+        "fedora": {"system": FEDORA},
+        "bullseye": {"system": BULLSEYE},
+        "jammy": {"system": JAMMY},
+        "full": {"system": BOOKWORM, "disk_mb": 64},
+        "cut-off": {"environment": NO_INDEX},
+    }
+    with contextlib.ExitStack() as stack:
+        hosts = [
+            stack.enter_context(
+                ssh_host(
+                    tmp_path / name,
+                    f"127.0.1.{number + 11}",
+                    user_key=public(user_key),
+                    prefix=tmp_path / name / "disk" / "prefix",
+                    **what,
+                )
+            )
+            for number, (name, what) in enumerate(bad.items())
+        ]
+        context = context_of(
+            tmp_path,
+            *(host.text for host in hosts),
+            key=user_key,
+            pinned=tuple(host.pinned for host in hosts),
+            address=store_address,
+        )
+        fleet = SshFleet()
+        workers = await fleet.acquire(context)
+        try:
+            with pytest.raises(FleetError, match=r"Only 0 of 5 workers became ready") as failed:
+                await start_agents(context, workers)
+        finally:
+            assert await fleet.release(context) == []
+        assert [host.address for host in hosts if holds_something(host)] == []
+    assert failed.value.exit_code == 1
+    fedora, bullseye, jammy, full, cut_off = failed.value.message.split("could not be deployed")[1:]
+    assert "this system is Fedora Linux 43 (Server Edition); workers run on Debian 12" in fedora
+    assert "this system is Debian GNU/Linux 11 (bullseye)" in bullseye
+    assert "this system is Ubuntu 22.04.5 LTS" in jammy
+    assert "the disk is full: 64 MiB are free" in full
+    assert "1200 MiB are needed" in full
+    assert "Could not find a version" in cut_off
+    assert "does this host reach its package index? If not, deploy to it with --whe" in cut_off
+
+
+class SlowRemote:
+    """A host on which each step takes the same time, and nothing is done.
+
+    On real ones eight agents' start would cost this machine's cores more than any step waits.
+    """
+
+    is_open = True
+    steps: ClassVar[Counter[str]] = Counter()
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+
+    async def run_script(self, _script: str, arguments: Sequence[str], **_: object) -> str:
+        """Answer as a prepared host does."""
+        await self._step()
+        answers = {
+            "folder": f"/relay-load/{arguments[-1]}",
+            "look": "environment=yes\napplication=yes",
+            "chromium": "/usr/bin/chromium",
+        }
+        return answers.get(arguments[0], "")
+
+    async def put(self, _files: object, **_: object) -> None:
+        """Take files."""
+        await self._step()
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+    async def _step(self) -> None:
+        self.steps[self.host.address] += 1
+        await asyncio.sleep(STEP_S)
+
+
+async def test_eight_hosts_take_no_longer_than_one(
+    tmp_path: Path,
+    user_key: Path,
+    store_address: StoreAddress,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where each step to a host takes its time, all hosts take their steps together."""
+
+    async def connected(host: Host, _access: object) -> SlowRemote:
+        await asyncio.sleep(STEP_S)
+        return SlowRemote(host)
+
+    monkeypatch.setattr("tasks.fleets.ssh.connect", connected)
+    names = [f"root@192.0.2.{number + 1}" for number in range(HOSTS + 1)]
+    context = context_of(tmp_path, *names, key=user_key, address=store_address)
+    fleet = SshFleet()
+    first, *eight = await fleet.acquire(context)
+    await fleet.deploy(context, first)  # builds the wheel that is copied to all
+    began = time.monotonic()
+    await fleet.deploy(context, first)
+    one_s = time.monotonic() - began
+    began = time.monotonic()
+    await asyncio.gather(*(fleet.deploy(context, worker) for worker in eight))
+    assert time.monotonic() - began < 1.5 * one_s
+    done = SlowRemote.steps.pop("192.0.2.1") // 2
+    assert done >= 6
+    assert SlowRemote.steps == {f"192.0.2.{number + 2}": done for number in range(HOSTS)}
