@@ -29,6 +29,12 @@ def cleanup(
     force: Annotated[bool, typer.Option("--force", help="Also of runs that are going on.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    block: Annotated[
+        str,
+        typer.Option(
+            "--aws-credentials-block", help="AwsCredentials block of Prefect's; else the usual way."
+        ),
+    ] = "",
     store: StoreUrl = None,
     results: Results = RESULTS,
     as_json: Json = False,
@@ -44,18 +50,19 @@ def cleanup(
         older_than_s = parse_duration_s(older_than)
     except ValueError as error:
         raise UsageError(f"--older-than: {error}.") from None
-    if not has_account():
+    if not has_account(block):
         raise FleetError(
             "No AWS credentials are configured, so there is nothing to look at.",
             hint="Set AWS_PROFILE or AWS_ACCESS_KEY_ID.",
         )
     with opened_store(store, results) as runs:
         found = look(
-            regions_of(region),
+            regions_of(region, block=block),
             run_id=run_id,
             older_than_s=older_than_s,
             is_running=running_by_lease(runs) if runs else lambda _: None,
             force=force,
+            block=block,
         )
     doomed = [one for one in found if one.goes]
     if not dry_run and doomed and not yes:
@@ -65,7 +72,7 @@ def cleanup(
             raise UsageError("Removing asks first, and nobody is there.", hint="Say --yes.")
         if not typer.confirm(f"Remove these {len(doomed)}?"):
             return
-    left = [] if dry_run else remove_leftovers(doomed)
+    left = [] if dry_run else remove_leftovers(doomed, block=block)
     done = {one: _outcome(one, left, dry_run=dry_run) for one in doomed}
     if as_json:
         print_json([_row(one, done) for one in found])

@@ -61,12 +61,12 @@ class Leftover:
     goes: bool = True
 
 
-def regions_of(region: str) -> list[str]:
+def regions_of(region: str, *, block: str = "") -> list[str]:
     """Return the regions to look in: the one that is named, or all that the account may use."""
     if region != ALL_REGIONS:
         return [region]
     with explained("list regions"):
-        answer = ec2_client(REGION).describe_regions()
+        answer = ec2_client(REGION, block).describe_regions()
     return sorted(one["RegionName"] for one in answer["Regions"])
 
 
@@ -78,19 +78,20 @@ def look(
     now: float | None = None,
     is_running: IsRunning = lambda _: None,
     force: bool = False,
+    block: str = "",
 ) -> list[Leftover]:
     """Return all that is ours, each with why it may go or stays, in the order of its removal.
 
     It may go if its expires-at has passed (by `older_than_s`), or `is_running(run_id)` says
     False. A run of which True is said keeps its own unless `force`d; None is "not known". A
     `run_id`, or an end of one, asks for one run only, and then anything goes that is not known
-    to be running. Raises FleetError.
+    to be running. `block` names an AwsCredentials block of Prefect's. Raises FleetError.
     """
     at = time.time() if now is None else now
     found: list[Leftover] = []
     known: dict[str, bool | None] = {}
     for region in regions:
-        for resource in find_resources(ec2_client(region)):
+        for resource in find_resources(ec2_client(region, block)):
             if run_id and not resource.run_id.endswith(run_id):
                 continue
             if resource.run_id not in known:
@@ -108,10 +109,15 @@ def look(
 
 
 def find_leftovers(
-    regions: Sequence[str], *, run_id: str | None = None, is_running: IsRunning = lambda _: None
+    regions: Sequence[str],
+    *,
+    run_id: str | None = None,
+    is_running: IsRunning = lambda _: None,
+    block: str = "",
 ) -> list[Leftover]:
     """Return what of ours has outlived its run, in the order of its removal. Raises FleetError."""
-    return [one for one in look(regions, run_id=run_id, is_running=is_running) if one.goes]
+    found = look(regions, run_id=run_id, is_running=is_running, block=block)
+    return [one for one in found if one.goes]
 
 
 def why_leftover(
@@ -131,7 +137,7 @@ def why_leftover(
 
 
 def remove_leftovers(
-    leftovers: Sequence[Leftover], *, within_s: float = GONE_WITHIN_S
+    leftovers: Sequence[Leftover], *, within_s: float = GONE_WITHIN_S, block: str = ""
 ) -> list[Leftover]:
     """Remove them, and look again until they are gone; return those that remain."""
     left = list(leftovers)
@@ -139,12 +145,12 @@ def remove_leftovers(
     while left:
         for region in {one.region for one in left}:
             remove_resources(
-                ec2_client(region), [one.resource for one in left if one.region == region]
+                ec2_client(region, block), [one.resource for one in left if one.region == region]
             )
         present = {
             (region, one.kind, one.id)
             for region in {one.region for one in left}
-            for one in find_resources(ec2_client(region))
+            for one in find_resources(ec2_client(region, block))
         }
         left = [one for one in left if (one.region, one.resource.kind, one.resource.id) in present]
         if not left or time.monotonic() > deadline:
@@ -187,6 +193,7 @@ def sweep(
     store: str | None = None,
     flow_run: str | None = None,
     dry_run: bool = False,
+    aws_credentials_block: str = "",
 ) -> list[str]:
     """Remove what has outlived its run, in one region or all, and make the reports that are owed.
 
@@ -195,9 +202,10 @@ def sweep(
     `store` (s3://bucket/prefix or block:NAME; else RELAY_LOAD_STORE, or the local one) lets it
     see which runs are alive; without one, expiry alone decides. `flow_run` is the id of one whose
     heartbeat has stopped: unless its lease is alive it is marked as crashed, and what it holds
-    goes at once. Where no AWS account is configured nothing is looked for there. Raises FleetError
-    if something remains.
+    goes at once. Without AWS credentials, by `aws_credentials_block` or the usual chain, nothing
+    is looked for in an account. Raises FleetError if something remains.
     """
+    block = aws_credentials_block
     url = store or os.environ.get("RELAY_LOAD_STORE")
     results = Path(os.environ.get("RELAY_LOAD_RESULTS") or "results")
     with opened_store(url, results) as runs:
@@ -214,19 +222,27 @@ def sweep(
                 _mark_crashed(identity)
         try:
             # What costs money comes first; whatever becomes of it, reports are made.
-            told = _remove(region, run_id, is_running, dry_run=dry_run) if has_account() else []
+            told = (
+                _remove(region, run_id, is_running, dry_run=dry_run, block=block)
+                if has_account(block)
+                else []
+            )
         finally:
             owed = _report(runs, results, run_id or "", dry_run=dry_run) if runs else []
     return [*told, *(f"the report of {name}" for name in owed)]
 
 
-def _remove(region: str, run_id: str | None, is_running: IsRunning, *, dry_run: bool) -> list[str]:
+def _remove(
+    region: str, run_id: str | None, is_running: IsRunning, *, dry_run: bool, block: str
+) -> list[str]:
     """Remove what has outlived its run; return what there was. Raises FleetError."""
-    found = find_leftovers(regions_of(region), run_id=run_id, is_running=is_running)
+    found = find_leftovers(
+        regions_of(region, block=block), run_id=run_id, is_running=is_running, block=block
+    )
     told = [f"{one.region}: {one.resource} of {one.resource.run_id}" for one in found]
     for name, one in zip(told, found, strict=True):
         get_run_logger().info("%s, since %s", name, one.reason)
-    left = [] if dry_run else remove_leftovers(found)
+    left = [] if dry_run else remove_leftovers(found, block=block)
     if left:
         raise FleetError(
             "These remain: " + ", ".join(f"{one.region}: {one.resource}" for one in left) + ".",

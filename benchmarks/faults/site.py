@@ -28,7 +28,7 @@ SWEPT_AFTER_S = 3.0
 SWEEP = """
 import json, sys
 from flows import sweep
-sweep.has_account = lambda: False  # the environment's keys are the S3 server's
+sweep.has_account = lambda _: False  # the environment's keys are the S3 server's
 sweep.sweep(**json.loads(sys.argv[1]))
 """
 TERMINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}

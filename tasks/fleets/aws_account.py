@@ -43,5 +43,5 @@ async def _loaded(name: str) -> AwsCredentials:
     except ValueError as error:
         raise UsageError(
             f"Prefect has no AwsCredentials block called {name!r}.",
-            hint="Make one in its UI under Blocks, or leave out --aws-credentials-block.",
+            hint="Make one in its UI under Blocks, or leave out fleet.aws_credentials_block.",
         ) from error

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
+from run_store.errors import UsageError
 from scenarios.model import FleetSpec
 from tasks.checks import Check, checked
+from tasks.fleets.aws_account import session_of
 from tasks.fleets.ec2_prices import QUICKLY, has_account
 from tasks.fleets.ec2_resources import RUN, ec2_client, explained
 
@@ -26,23 +27,29 @@ POLICY = "docs/aws.md has the whole policy"
 def account_checks(fleet: FleetSpec) -> Iterator[Check]:
     """Yield the checks of an account, for renting what a fleet asks for."""
     names = ("credentials", "permissions", "spot quota", "on-demand quota", "image", "subnet")
-    if not has_account():
+    try:
+        known = has_account(fleet.aws_credentials_block)
+    except UsageError as error:
+        yield Check("credentials", "failed", error.message, error.hint)
+        yield from (Check(name, "skipped", "there are no credentials") for name in names[1:])
+        return
+    if not known:
         yield from (Check(name, "skipped", NO_ACCOUNT) for name in names)
         return
-    signed_in = checked("credentials", lambda: who(fleet.region))
+    signed_in = checked("credentials", lambda: who(fleet))
     yield signed_in
     if signed_in.state == "failed":
         why = "the credentials do not work"
         yield from (Check(name, "skipped", why) for name in names[1:])
         return
-    client = ec2_client(fleet.region, options=QUICKLY)
+    client = ec2_client(fleet.region, fleet.aws_credentials_block, options=QUICKLY)
     yield checked("permissions", lambda: may_rent(client, fleet), remedy=POLICY)
     needed = wanted_vcpus(client, fleet)
     for name, code in (("spot quota", SPOT_QUOTA), ("on-demand quota", ON_DEMAND_QUOTA)):
         if code == SPOT_QUOTA and not fleet.spot:
             yield Check(name, "skipped", "the fleet rents no spot machines")
         else:
-            yield quota_check(name, code, needed, fleet.region)
+            yield quota_check(name, code, needed, fleet)
     # asyncssh, which renting needs, is slow to import.
     from tasks.fleets.ec2_image import image_of  # noqa: PLC0415
     from tasks.fleets.ec2_network import subnets_of  # noqa: PLC0415
@@ -51,11 +58,12 @@ def account_checks(fleet: FleetSpec) -> Iterator[Check]:
     yield checked("subnet", lambda: ", ".join(subnets_of(client, fleet)[0]))
 
 
-def who(region: str) -> str:
+def who(fleet: FleetSpec) -> str:
     """Return whose credentials these are. Raises FleetError."""
     with explained("say whose credentials these are"):
-        sts = boto3.session.Session().client("sts", region_name=region, config=QUICKLY)
-        return f"{sts.get_caller_identity()['Arn']}, {region}"
+        session = session_of(fleet.aws_credentials_block)
+        sts = session.client("sts", region_name=fleet.region, config=QUICKLY)
+        return f"{sts.get_caller_identity()['Arn']}, {fleet.region}"
 
 
 def may_rent(client: EC2Client, fleet: FleetSpec) -> str:
@@ -125,11 +133,11 @@ def wanted_vcpus(client: EC2Client, fleet: FleetSpec) -> int | None:
         return None
 
 
-def quota_check(name: str, code: str, needed: int | None, region: str) -> Check:
+def quota_check(name: str, code: str, needed: int | None, fleet: FleetSpec) -> Check:
     """Return whether the account's quota of vCPUs is enough for the fleet by itself."""
-    session = boto3.session.Session()
+    session = session_of(fleet.aws_credentials_block)
     try:
-        quotas: Any = session.client("service-quotas", region_name=region, config=QUICKLY)
+        quotas: Any = session.client("service-quotas", region_name=fleet.region, config=QUICKLY)
         quota = quotas.get_service_quota(ServiceCode="ec2", QuotaCode=code)["Quota"]["Value"]
     except (ClientError, BotoCoreError) as error:
         return Check(name, "skipped", f"Service Quotas does not tell: {error}")

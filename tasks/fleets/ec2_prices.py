@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 from statistics import mean
 from typing import TYPE_CHECKING, Any
 
-import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from run_store.errors import FleetError
 from scenarios.model import FleetSpec
+from tasks.fleets.aws_account import session_of
 from tasks.fleets.ec2_resources import ec2_client, explained
 from tasks.prices import SPOT_SHARE, TABLE, Prices
 
@@ -30,10 +30,13 @@ QUICKLY = Config(
 )
 
 
-def has_account() -> bool:
-    """Say whether any AWS credentials are configured here."""
+def has_account(block: str = "") -> bool:
+    """Say whether any AWS credentials are configured here, or in a block of Prefect's.
+
+    Raises UsageError if there is no such block.
+    """
     try:
-        return boto3.session.Session().get_credentials() is not None
+        return session_of(block).get_credentials() is not None
     except BotoCoreError:
         return False
 
@@ -43,7 +46,7 @@ def current_prices(fleet: FleetSpec) -> Prices:
 
     Its `source` names where each kind of price is from, and the day. Never raises.
     """
-    if not has_account():
+    if not has_account(fleet.aws_credentials_block):
         return TABLE
     spot: Mapping[str, float] = {}
     if fleet.spot:
@@ -54,7 +57,7 @@ def current_prices(fleet: FleetSpec) -> Prices:
             )
         except FleetError as error:
             log.warning("%s The project's own table is used.", error)
-    listed = on_demand_usd_per_hour(fleet.region, fleet.instance_types)
+    listed = on_demand_usd_per_hour(fleet)
     on_demand = {**TABLE.on_demand, **listed}
     shared = {kind: usd * SPOT_SHARE for kind, usd in on_demand.items()}
     asked = spot if fleet.spot else listed
@@ -91,18 +94,18 @@ def spot_usd_per_hour(client: EC2Client, instance_types: Sequence[str]) -> dict[
     return {kind: mean(found) for kind, found in prices.items()}
 
 
-def on_demand_usd_per_hour(region: str, instance_types: Sequence[str]) -> dict[str, float]:
-    """Return the list price of each type for Linux in a region; what AWS does not say is left out.
+def on_demand_usd_per_hour(fleet: FleetSpec) -> dict[str, float]:
+    """Return the list price of a fleet's types for Linux; what AWS does not say is left out.
 
     The price list is a service of its own, with a permission of its own, and never needed.
     """
-    session = boto3.session.Session()
+    session = session_of(fleet.aws_credentials_block)
     found: dict[str, float] = {}
     try:
         client: Any = session.client("pricing", region_name=PRICING_REGION, config=QUICKLY)
-        for kind in instance_types:
+        for kind in fleet.instance_types:
             answer = client.get_products(
-                ServiceCode="AmazonEC2", Filters=_wanted(region, kind), MaxResults=10
+                ServiceCode="AmazonEC2", Filters=_wanted(fleet.region, kind), MaxResults=10
             )
             prices = [usd for text in answer["PriceList"] if (usd := listed_usd(text)) is not None]
             if prices:

@@ -132,7 +132,7 @@ def test_prices_say_where_they_are_from(account: Account, monkeypatch: pytest.Mo
     # The emulator has no price list.
     listed = current_prices(fleet.model_copy(update={"spot": False}))
     assert (listed.source, listed.on_demand) == (TABLE.source, TABLE.on_demand)
-    monkeypatch.setattr("tasks.fleets.ec2_prices.has_account", lambda: False)
+    monkeypatch.setattr("tasks.fleets.ec2_prices.has_account", lambda _: False)
     assert current_prices(fleet) is TABLE
 
 
