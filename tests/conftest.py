@@ -21,7 +21,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 # What takes longest comes first, so that both processes of the tests end at about the same time.
-FIRST = ("flow", "test_up.py", "test_ec2.py", "test_ssh.py", "test_conductor.py")
+FIRST = ("flow", "test_up.py", "hosts", "test_conductor.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -31,8 +31,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
 
     def group(item: pytest.Item) -> str:
-        users_of_prefect = "prefect_api" in getattr(item, "fixturenames", ())
-        return "flow" if users_of_prefect else item.path.name
+        fixtures = getattr(item, "fixturenames", ())
+        if "prefect_api" in fixtures:
+            return "flow"
+        return "hosts" if "worker_environment" in fixtures else item.path.name
 
     def turn(item: pytest.Item) -> int:
         name = group(item)

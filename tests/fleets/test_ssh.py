@@ -186,14 +186,15 @@ async def test_too_few_hosts_are_refused(tmp_path: Path, user_key: Path) -> None
 
 @pytest.mark.browser
 @pytest.mark.timeout(180)
-async def test_run_on_two_hosts(tmp_path: Path, user_key: Path) -> None:
+async def test_run_on_two_hosts(tmp_path: Path, user_key: Path, worker_environment: Path) -> None:
     """Two hosts are deployed to, carry a load, and hold nothing of ours afterwards.
 
     A third that does not answer is dropped, and the run goes on without it.
     """
+    key, there = public(user_key), worker_environment
     with (
-        ssh_host(tmp_path / "a", "127.0.1.1", user_key=public(user_key)) as a,
-        ssh_host(tmp_path / "b", "127.0.1.2", user_key=public(user_key)) as b,
+        ssh_host(tmp_path / "a", "127.0.1.1", user_key=key, prepared=there) as a,
+        ssh_host(tmp_path / "b", "127.0.1.2", user_key=key, prepared=there) as b,
         start_relay() as relay,
         local_store(tmp_path / "results") as address,
     ):
@@ -253,10 +254,13 @@ def _assert_loaded(records: list[PhaseRecord], store: Store, context: RunContext
 
 @pytest.mark.browser
 @pytest.mark.timeout(180)
-async def test_prepared_host_and_killed_agent(tmp_path: Path, user_key: Path) -> None:
+async def test_prepared_host_and_killed_agent(
+    tmp_path: Path, user_key: Path, worker_environment: Path
+) -> None:
     """A prepared host needs seconds; a killed agent is started again; samples are fetched."""
+    key, there = public(user_key), worker_environment
     with (
-        ssh_host(tmp_path / "a", "127.0.1.4", user_key=public(user_key)) as a,
+        ssh_host(tmp_path / "a", "127.0.1.4", user_key=key, prepared=there) as a,
         start_relay() as relay,
         local_store(tmp_path / "results") as address,
     ):
