@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,14 +24,16 @@ DEPLOYMENTS = ["baseline", "heavy", "local", "moderate", "stress", "sweep", "wee
 
 
 @contextmanager
-def started(folder: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], Path]]:
+def started(
+    folder: Path, *arguments: str, variables: Mapping[str, str] | None = None
+) -> Iterator[tuple[subprocess.Popen[str], Path]]:
     """Start `relay-load up`, as a terminal does; end it if the test did not."""
     log = folder / "up.log"
     with log.open("w") as output:
         up = subprocess.Popen(
             [str(PROGRAM), "up", *arguments],
             cwd=folder,
-            env=environment(folder),
+            env=environment(folder, **(variables or {})),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -44,6 +46,44 @@ def started(folder: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[st
             if up.poll() is None:
                 up.send_signal(signal.SIGTERM)
                 up.wait(120)
+
+
+def api_of(up: subprocess.Popen[str], log: Path) -> str:
+    """Wait until everything is there; return the address of Prefect's API."""
+    wait_for(
+        lambda: "Ctrl-C stops all of this" in log.read_text() or up.poll() is not None,
+        within_s=180,
+    )
+    address = re.search(r"Prefect's UI: (\S+)", log.read_text())
+    assert address, log.read_text()
+    return f"{address[1]}/api"
+
+
+def relay_of(log: Path) -> str:
+    """Return the address of the relay that `up` has started."""
+    relay = re.search(r"The local relay: (\S+)", log.read_text())
+    assert relay, log.read_text()
+    return relay[1]
+
+
+def run_deployment(folder: Path, api: str, name: str, **parameters: object) -> None:
+    """Run a deployment as its user does, and see it complete."""
+    given = (f"{key}={json.dumps(value)}" for key, value in parameters.items())
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "prefect", "deployment", "run", name),
+            *(word for text in given for word in ("--param", text)),
+            "--watch",
+        ],
+        cwd=folder,
+        env=environment(folder, PREFECT_API_URL=api),
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+    worker_log = folder / "results" / "prefect" / "worker.log"
+    assert "'Completed'" in done.stdout, done.stdout + worker_log.read_text()[-4000:]
 
 
 def scheduled_runs(api: str) -> list[str]:
@@ -81,14 +121,8 @@ def test_a_deployment_runs_and_ctrl_c_ends_all(tmp_path: Path) -> None:
     """
     ports = ["--port", str(free_port()), "--relay-port", str(free_port())]
     with started(tmp_path, *ports) as (up, log):
-        wait_for(
-            lambda: "Ctrl-C stops all of this" in log.read_text() or up.poll() is not None,
-            within_s=180,
-        )
-        address = re.search(r"Prefect's UI: (\S+)", log.read_text())
-        assert address, log.read_text()
-        assert httpx.get(address[1]).is_success
-        api = f"{address[1]}/api"
+        api = api_of(up, log)
+        assert httpx.get(api.removesuffix("/api")).is_success
         found = httpx.post(f"{api}/deployments/filter", json={}).json()
         assert sorted(entry["name"] for entry in found) == DEPLOYMENTS
         assert {entry["concurrency_options"]["collision_strategy"] for entry in found} == {
@@ -103,25 +137,10 @@ def test_a_deployment_runs_and_ctrl_c_ends_all(tmp_path: Path) -> None:
         assert weekly["parameters"]["max_usd"] == 10
         # The sweep has a schedule: the server itself must make runs of it.
         wait_for(lambda: scheduled_runs(api), within_s=60)
-        done = subprocess.run(
-            [
-                *(sys.executable, "-m", "prefect", "deployment", "run", "relay-load/local"),
-                *("--param", f"overrides={json.dumps(SHORT)}", "--watch"),
-            ],
-            cwd=tmp_path,
-            env=environment(tmp_path, PREFECT_API_URL=api),
-            capture_output=True,
-            text=True,
-            timeout=180,
-            check=False,
-        )
-        worker_log = tmp_path / "results" / "prefect" / "worker.log"
-        assert "'Completed'" in done.stdout, done.stdout + worker_log.read_text()[-4000:]
+        run_deployment(tmp_path, api, "relay-load/local", overrides=SHORT)
         assert len(list(tmp_path.glob("results/local-*/report.html"))) == 1
         run = json.loads(relay_load("runs", "--json", cwd=tmp_path).out)[0]
-        relay = re.search(r"The local relay: (\S+)", log.read_text())
-        assert relay is not None
-        assert (run["verdict"], run["relay_url"]) == ("passed", relay[1])
+        assert (run["verdict"], run["relay_url"]) == ("passed", relay_of(log))
         up.send_signal(signal.SIGINT)
         assert up.wait(60) == 0
     wait_for(lambda: not processes_of(tmp_path), why=lambda: processes_of(tmp_path))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 METADATA = "http://169.254.169.254"
-"""Where a machine is told that it will be taken away."""
+"""Where a machine is told that it will be taken away; RELAY_LOAD_METADATA_URL names another."""
 AROUND_S = 30 * 60.0
 """How much longer than its phases a machine may live: set-up, settling, teardown."""
 RUNNING_WITHIN_S = 180.0
@@ -98,7 +99,7 @@ class Ec2Fleet(SshFleet):
                 "power_off": True,
                 "lives_at_most_s": context.scenario.duration_s + AROUND_S,
                 "relay_url": self._relay_url,
-                "metadata_url": METADATA,
+                "metadata_url": os.environ.get("RELAY_LOAD_METADATA_URL") or METADATA,
             }
         )
 

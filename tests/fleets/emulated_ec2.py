@@ -19,8 +19,10 @@ from moto.server import ThreadedMotoServer
 
 from run_store.credentials import session_with
 from tests.fleets.ssh_hosts import SshHost, ssh_host
+from tests.worker_agent.metadata_service import MetadataService
 
 REGION = "eu-north-1"
+METADATA_URL = "RELAY_LOAD_METADATA_URL"
 Answer = Callable[[str], tuple["_Status", dict[str, Any]] | None]
 """Takes an operation's name; returns what is answered in the emulator's stead, or None."""
 
@@ -50,6 +52,23 @@ class Account:
     vpc: str = ""
     answers: list[Answer] = field(default_factory=list)
     limits: list[int] = field(default_factory=list)
+    metadata: MetadataService | None = None
+
+    def variables(self) -> dict[str, str]:
+        """Return what leads another process to this account."""
+        return {
+            name: value
+            for name, value in os.environ.items()
+            if name.startswith("AWS_") or name == METADATA_URL
+        }
+
+    def fleet(self) -> dict[str, object]:
+        """Return the fields of a scenario's fleet that rent in this account's one network."""
+        return {
+            "fleet.subnets": [self.subnet],
+            "fleet.image": self.image,
+            "fleet.ssh_cidr": "203.0.113.7/32",
+        }
 
     def refuse(self, operation: str, code: str, message: str = "as the test wants") -> None:
         """Have every call of an operation answered with an error."""
@@ -190,6 +209,8 @@ def emulated_account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Account]:
     """Serve an empty account, to which the usual chain of settings now leads."""
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
+    metadata = MetadataService()
+    metadata.start()
     try:
         _, port = server.get_host_and_port()
         monkeypatch.setenv("AWS_ENDPOINT_URL_EC2", f"http://127.0.0.1:{port}")
@@ -197,6 +218,7 @@ def emulated_account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Account]:
         monkeypatch.setenv("AWS_ENDPOINT_URL_STS", f"http://127.0.0.1:{port}")
         monkeypatch.setenv("AWS_ENDPOINT_URL_SERVICE_QUOTAS", f"http://127.0.0.1:{port}")
         monkeypatch.setenv("AWS_ENDPOINT_URL_PRICING", f"http://127.0.0.1:{port}")
+        monkeypatch.setenv(METADATA_URL, metadata.url)
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
         # The emulator keeps its state in this process, whichever server serves it.
@@ -249,6 +271,8 @@ def emulated_account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Account]:
             vpc=vpc,
             answers=answers,
             limits=limits,
+            metadata=metadata,
         )
     finally:
+        metadata.stop()
         server.stop()

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import stat
 from pathlib import Path
@@ -8,18 +7,13 @@ from pathlib import Path
 import pytest
 
 from run_store.errors import FleetError, UsageError
-from run_store.messages import Lease, Status
-from run_store.store import Store, StoreAddress
+from run_store.store import StoreAddress
 from scenarios.loading import load_scenario
 from scenarios.model import FleetSpec
-from tasks.deploy import start_agents
 from tasks.fleets.ec2 import Ec2Fleet
 from tasks.fleets.ec2_network import relay_from_within, ssh_cidr
-from tasks.local_services import local_store
 from tasks.run_context import RunContext
 from tests.fleets.emulated_ec2 import Account
-from tests.fleets.ssh_hosts import needs_sshd
-from tests.relay_process import start_relay
 
 
 def context_of(
@@ -39,9 +33,7 @@ def context_of(
             "phases.ramp-up.duration": "2s",
             "phases.sustained.duration": "4s",
             "phases.cooldown.duration": "1s",
-            "fleet.subnets": [account.subnet],
-            "fleet.image": account.image,
-            "fleet.ssh_cidr": "203.0.113.7/32",
+            **account.fleet(),
             "fleet": fleet,
         },
     )
@@ -181,39 +173,3 @@ def test_a_relay_beside_the_workers_is_reached_within(account: Account) -> None:
         assert relay_from_within(ec2, elsewhere, near) == elsewhere
     far = FleetSpec(subnets=(account.subnet,))
     assert relay_from_within(ec2, f"ws://{public}:8081/", far) == f"ws://{public}:8081/"
-
-
-@needs_sshd
-@pytest.mark.browser
-@pytest.mark.timeout(200)
-async def test_run_on_rented_machines(
-    tmp_path: Path, account: Account, worker_environment: Path
-) -> None:
-    """Rented machines carry the load over pinned SSH, and the account is empty afterwards."""
-    with (
-        start_relay() as relay,
-        contextlib.ExitStack() as machines,
-        local_store(tmp_path / "results") as address,
-    ):
-        context = context_of(tmp_path, account, address, relay.url)
-        try:
-            workers = await Ec2Fleet().acquire(context)
-            for worker in workers:
-                at = worker.where.partition("@")[2].rpartition(":")[0]
-                folder = tmp_path / worker.name
-                machines.enter_context(account.boot(folder, at, environment=worker_environment))
-            conductor = await start_agents(context, workers)
-            assert conductor.roll.alive == ["worker-1", "worker-2"]
-            store = Store(address)
-            lease = Lease(counter=1, every_s=2, expires_after_s=60)
-            store.put_message(context.layout.lease(1), lease)
-            for index in range(len(context.scenario.phases)):
-                await conductor.run_phase(index)
-            await conductor.finish("done")
-            status = store.get_message(context.layout.status(1, "worker-2"), Status)
-            assert status is not None
-            assert status.state == "stopped"
-        finally:
-            assert await Ec2Fleet().release(context) == []
-        assert account.left() == []
-        assert not (tmp_path / "worker-1" / "prefix" / "runs").exists()
