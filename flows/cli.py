@@ -89,6 +89,14 @@ def run(
     wheelhouse: Annotated[
         str | None, typer.Option(metavar="DIR", help="Wheels for hosts without internet.")
     ] = None,
+    ssh_cidr: Annotated[
+        str | None,
+        typer.Option(metavar="NETWORK", help="Who may reach rented machines; else this address."),
+    ] = None,
+    relay_security_group: Annotated[
+        str | None,
+        typer.Option(metavar="GROUP", help="The relay's own, which lets rented machines in."),
+    ] = None,
     confirm: Annotated[
         bool, typer.Option("--confirm", help="Show what the run will cost, and ask first.")
     ] = False,
@@ -113,6 +121,8 @@ def run(
         known_hosts=known_hosts,
         wheelhouse=wheelhouse,
     )
+    network = {"ssh_cidr": ssh_cidr, "relay_security_group": relay_security_group}
+    given |= {f"fleet.{name}": value for name, value in network.items() if value}
     asked = Asked(
         scenario=scenario,
         relay_url=relay_url,

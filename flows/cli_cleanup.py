@@ -25,6 +25,7 @@ def cleanup(
     older_than: Annotated[
         str, typer.Option("--older-than", help="Only what should have been gone for so long.")
     ] = "0s",
+    within: Annotated[str, typer.Option(help="How long to look again until all is gone.")] = "5m",
     region: Annotated[str, typer.Option(help="One region, or all.")] = "all",
     force: Annotated[bool, typer.Option("--force", help="Also of runs that are going on.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
@@ -41,15 +42,11 @@ def cleanup(
 ) -> None:
     """Remove machines, templates, keys and groups of ours from the AWS account."""
     from flows.sweep import look, regions_of, remove_leftovers, running_by_lease
-    from scenarios.durations import parse_duration_s
     from tasks.fleets.ec2_prices import has_account
     from tasks.stores import opened_store
 
     console = Console(stderr=True)
-    try:
-        older_than_s = parse_duration_s(older_than)
-    except ValueError as error:
-        raise UsageError(f"--older-than: {error}.") from None
+    older_than_s, within_s = _seconds("--older-than", older_than), _seconds("--within", within)
     if not has_account(block):
         raise FleetError(
             "No AWS credentials are configured, so there is nothing to look at.",
@@ -72,7 +69,7 @@ def cleanup(
             raise UsageError("Removing asks first, and nobody is there.", hint="Say --yes.")
         if not typer.confirm(f"Remove these {len(doomed)}?"):
             return
-    left = [] if dry_run else remove_leftovers(doomed, block=block)
+    left = [] if dry_run else remove_leftovers(doomed, within_s=within_s, block=block)
     done = {one: _outcome(one, left, dry_run=dry_run) for one in doomed}
     if as_json:
         print_json([_row(one, done) for one in found])
@@ -85,6 +82,15 @@ def cleanup(
             f"{len(left)} of {len(doomed)} remain.",
             hint="Run it again in some minutes, or look at them in the EC2 console.",
         )
+
+
+def _seconds(option: str, text: str) -> float:
+    from scenarios.durations import parse_duration_s
+
+    try:
+        return parse_duration_s(text)
+    except ValueError as error:
+        raise UsageError(f"{option}: {error}.") from None
 
 
 def _outcome(one: Leftover, left: Sequence[Leftover], *, dry_run: bool) -> str:

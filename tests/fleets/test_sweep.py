@@ -48,6 +48,28 @@ def add_key_pair(account: Account, run_id: str, expires_at: float) -> str:
     return name
 
 
+def a_protected_machine(account: Account) -> str:
+    """Make a machine of ours whose time is over, and that somebody has protected since."""
+    tags = {"relay-load:run": "old-run", "relay-load:expires-at": str(int(time.time() - 10))}
+    made = account.client.run_instances(
+        ImageId=account.image,
+        MinCount=1,
+        MaxCount=1,
+        SubnetId=account.subnet,
+        TagSpecifications=[
+            {
+                "ResourceType": "instance",
+                "Tags": [{"Key": key, "Value": value} for key, value in tags.items()],
+            }
+        ],
+    )
+    machine = str(made["Instances"][0]["InstanceId"])
+    account.client.modify_instance_attribute(
+        InstanceId=machine, DisableApiTermination={"Value": True}
+    )
+    return machine
+
+
 @pytest.mark.parametrize(
     ("expires_at", "running", "asked_for", "force", "goes"),
     [
@@ -136,6 +158,11 @@ def test_cleanup_removes_what_may_go_and_says_what_stays(tmp_path: Path, account
     done = relay_load(*command, "--yes", cwd=tmp_path, variables=variables)
     assert (done.code, account.left()) == (0, [new])
     assert "removed" in done.out
+    machine = a_protected_machine(account)
+    remains = relay_load(*command, "--yes", "--within", "1s", cwd=tmp_path, variables=variables)
+    assert (remains.code, "remains" in remains.out) == (1, True)
+    assert "1 of 1 remain" in remains.told
+    assert machine in account.left()
     alone = relay_load("cleanup", "--yes", cwd=tmp_path)
     assert alone.code == 1
     assert "No AWS credentials" in alone.told
