@@ -31,12 +31,15 @@ from flows import (
 from flows.cli_options import (
     RESULTS,
     FleetKind,
+    HostNames,
     Json,
+    KnownHosts,
     Overrides,
     RelayUrl,
     Results,
     RunId,
     Scenario,
+    SshKey,
     StoreUrl,
 )
 from flows.cli_print import complain, new_table, print_json, print_table
@@ -72,20 +75,9 @@ def run(
     fleet: FleetKind = None,
     store: StoreUrl = None,
     overrides: Overrides = None,
-    hosts: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--host",
-            metavar="USER@ADDRESS:PORT",
-            help="A host for a worker; repeat it.",
-        ),
-    ] = None,
-    ssh_key: Annotated[
-        str | None, typer.Option(metavar="FILE", help="The private key that hosts let in.")
-    ] = None,
-    known_hosts: Annotated[
-        str | None, typer.Option(metavar="FILE", help="The hosts' keys; else your known_hosts.")
-    ] = None,
+    hosts: HostNames = None,
+    ssh_key: SshKey = None,
+    known_hosts: KnownHosts = None,
     wheelhouse: Annotated[
         str | None, typer.Option(metavar="DIR", help="Wheels for hosts without internet.")
     ] = None,

@@ -11,7 +11,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from flows.cli_options import RESULTS, FleetKind, Json, Overrides, RelayUrl, Results, StoreUrl
+from flows.cli_options import (
+    RESULTS,
+    FleetKind,
+    HostNames,
+    Json,
+    KnownHosts,
+    Overrides,
+    RelayUrl,
+    Results,
+    SshKey,
+    StoreUrl,
+)
 from flows.cli_print import new_table, print_json, print_table
 from run_store.errors import CannotRunError
 
@@ -28,15 +39,26 @@ def doctor(
     relay_url: RelayUrl = None,
     fleet: FleetKind = None,
     overrides: Overrides = None,
+    hosts: HostNames = None,
+    ssh_key: SshKey = None,
+    known_hosts: KnownHosts = None,
     store: StoreUrl = None,
     results: Results = RESULTS,
     as_json: Json = False,
 ) -> None:
     """Check all that a run needs: browser, relay, bucket, Prefect, and the AWS account."""
     from scenarios.loading import load_scenario, overrides_from
+    from tasks.hosts import with_hosts
 
-    loaded = load_scenario(scenario, overrides_from(overrides or []))
-    kind = fleet or loaded.fleet.kind
+    asked, given = with_hosts(
+        overrides_from(overrides or []),
+        fleet=fleet,
+        hosts=hosts or (),
+        ssh_key=ssh_key,
+        known_hosts=known_hosts,
+    )
+    loaded = load_scenario(scenario, given)
+    kind = asked or loaded.fleet.kind
     checks = list(_checks(loaded, fleet=kind, relay_url=relay_url, store=store, results=results))
     if as_json:
         print_json([asdict(check) for check in checks])
@@ -68,11 +90,10 @@ def _checks(
     else:
         why = f"the {fleet} fleet's workers have their own"
         yield Check("Chromium", "skipped", why)
-    yield (
-        checked("hosts", lambda: _hosts(scenario, fleet))
-        if fleet == "ssh"
-        else Check("hosts", "skipped", f"the {fleet} fleet needs none")
-    )
+    if fleet == "ssh":
+        yield from _hosts(scenario)
+    else:
+        yield Check("hosts", "skipped", f"the {fleet} fleet needs none")
     yield _relay(scenario, relay_url)
     yield _bucket(store, results, fleet)
     yield _prefect()
@@ -98,11 +119,20 @@ def _chromium() -> str:
     return str(preflight.check_chromium())
 
 
-def _hosts(scenario: Scenario, fleet: str) -> str:
+def _hosts(scenario: Scenario) -> Iterator[Check]:
+    """Yield whether enough hosts are named, and how it stands with each."""
+    from tasks.checks import checked
+    from tasks.fleets.ssh_checks import host_checks
     from tasks.hosts import check_hosts
 
-    check_hosts(scenario, fleet)
-    return f"{len(scenario.fleet.hosts)} are named"
+    def named() -> str:
+        check_hosts(scenario, "ssh")
+        return f"{len(scenario.fleet.hosts)} are named"
+
+    hosts = checked("hosts", named)
+    yield hosts
+    if hosts.state == "ok":
+        yield from host_checks(scenario.fleet)
 
 
 def _budget(scenario: Scenario) -> str:

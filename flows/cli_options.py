@@ -36,5 +36,15 @@ Overrides = Annotated[
         "--set", metavar="KEY=VALUE", help="Override a field: phases.sustained.duration=20s."
     ),
 ]
+HostNames = Annotated[
+    list[str] | None,
+    typer.Option("--host", metavar="USER@ADDRESS:PORT", help="A host for a worker; repeat it."),
+]
+SshKey = Annotated[
+    str | None, typer.Option(metavar="FILE", help="The private key that hosts let in.")
+]
+KnownHosts = Annotated[
+    str | None, typer.Option(metavar="FILE", help="The hosts' keys; else your known_hosts.")
+]
 Scenario = Annotated[str, typer.Argument(help="A scenario's name, or the path of its file.")]
 RESULTS = Path("results")

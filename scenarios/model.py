@@ -136,6 +136,9 @@ class FleetSpec(_Strict):
     region: str = "eu-north-1"
     image: str = Field(default="", description="ec2: AMI; else Ubuntu 24.04 of the region")
     subnets: tuple[str, ...] = Field(default=(), description="ec2: else the default VPC's")
+    addresses: Literal["", "public", "private"] = Field(
+        default="", description="ec2: how machines are reached; else as their subnets have it"
+    )
     security_group: str = Field(default="", description="ec2: an existing one in stead of ours")
     relay_security_group: str = Field(
         default="", description="ec2: the relay's own, which lets the workers in for the run"

@@ -68,6 +68,7 @@ class Machine:
     kind: str
     lived_s: float
     usd_per_hour: float | None
+    has_address: bool = True
 
 
 def estimate(
@@ -87,13 +88,14 @@ def estimate(
         return None
     dearest, usd_per_hour = found
     hours, workers = (scenario.duration_s + OVERHEAD_S) / 3600, scenario.fleet.workers
+    with_address = 0 if scenario.fleet.addresses == "private" else workers
     requests = WRITES_PER_HOUR * WRITES_USD_PER_1000 + READS_PER_HOUR * READS_USD_PER_1000
     gigabytes = planned_deliveries(scenario) * BYTES_OUT_PER_DELIVERY / 1e9
     data_per_hour = gigabytes * OUT_USD_PER_GB / hours
     items = (
         Item(f"{dearest} {'spot' if spot else 'on demand'}", workers, hours, usd_per_hour),
         Item("20 GiB volume", workers, hours, VOLUME_USD_PER_HOUR),
-        Item("public address", workers, hours, ADDRESS_USD_PER_HOUR),
+        Item("public address", with_address, hours, ADDRESS_USD_PER_HOUR),
         Item("requests to S3", workers, hours, requests / 1000),
         Item(f"data to the relay, {gigabytes:.2f} GB", 1, hours, data_per_hour),
     )
@@ -148,14 +150,15 @@ def seconds_within(max_usd: float | None, cost: Estimate | None) -> float | None
 
 
 def actual_usd(machines: Sequence[Machine]) -> float | None:
-    """Return what machines cost, with volume and address; None if the price of one is not known.
+    """Return what machines cost; None if the price of one is not known.
 
-    Each costs its seconds, a minute at the least.
+    Each costs its seconds, a minute at the least, with its volume and its public address.
     """
     usd = 0.0
     for machine in machines:
         if machine.usd_per_hour is None:
             return None
         hours = max(machine.lived_s, BILLED_AT_LEAST_S) / 3600
-        usd += hours * (machine.usd_per_hour + VOLUME_USD_PER_HOUR + ADDRESS_USD_PER_HOUR)
+        address = ADDRESS_USD_PER_HOUR if machine.has_address else 0.0
+        usd += hours * (machine.usd_per_hour + VOLUME_USD_PER_HOUR + address)
     return usd

@@ -44,6 +44,12 @@ async def script(remote: Remote, command: str, *words: str, within_s: float, doi
     return await remote.run_script(text, (command, *words), within_s=within_s, doing=doing)
 
 
+async def describe(remote: Remote) -> str:
+    """Return what a host is; RemoteCommandError says why agents cannot run on it."""
+    said = await script(remote, "describe", within_s=LOOK_WITHIN_S, doing="run an agent")
+    return said.strip()
+
+
 async def install(
     remote: Remote, payload: Payload, *, run_id: str, attempt: int, worker: str
 ) -> Place:

@@ -157,7 +157,8 @@ class Ec2Fleet(SshFleet):
         )
         keys: Keys = make_keys(_keys_folder(context))
         instances = rent(client, order, keys, self._ledger(context))
-        return addresses(client, instances, within_s=RUNNING_WITHIN_S)
+        which = context.scenario.fleet.addresses
+        return addresses(client, instances, within_s=RUNNING_WITHIN_S, which=which)
 
     def _ledger(self, context: RunContext) -> Ledger:
         region = context.scenario.fleet.region
@@ -203,7 +204,8 @@ class Ec2Fleet(SshFleet):
         ids = [one.id for one in found if one.kind == "instance"]
         if not ids:
             return
-        hosts = await asyncio.to_thread(addresses, client, ids, within_s=0)
+        which = context.scenario.fleet.addresses
+        hosts = await asyncio.to_thread(addresses, client, ids, within_s=0, which=which)
         try:
             at_most_s = STOP_IN_HASTE_WITHIN_S if context.in_haste else STOP_WITHIN_S
             async with asyncio.timeout(at_most_s):

@@ -41,6 +41,7 @@ class Rented(BaseModel):
     from_s: float
     until_s: float | None = None
     usd_per_hour: float | None = None
+    has_address: bool = True
 
 
 class Bill(BaseModel):
@@ -56,6 +57,7 @@ class Bill(BaseModel):
                     kind=one.kind,
                     lived_s=(now_s if one.until_s is None else one.until_s) - one.from_s,
                     usd_per_hour=one.usd_per_hour,
+                    has_address=one.has_address,
                 )
                 for one in self.machines
             ]
@@ -117,6 +119,7 @@ def note_machines(client: EC2Client, store: Store, run_id: str, fleet: FleetSpec
                 from_s=one["LaunchTime"].timestamp(),
                 until_s=ended_at_s(one),
                 usd_per_hour=prices.of(one["InstanceType"], spot=spot),
+                has_address="PublicIpAddress" in one,
             )
         )
     store.put_message(_key(run_id), bill)

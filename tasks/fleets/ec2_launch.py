@@ -50,7 +50,7 @@ def _template_data(
     data: dict[str, Any] = {
         "ImageId": image,
         "KeyName": order.name,
-        "SecurityGroupIds": groups,
+        **_network(order, groups),
         "UserData": base64.b64encode(user_data(keys, order.expires_at).encode()).decode(),
         "InstanceInitiatedShutdownBehavior": "terminate",
         "MetadataOptions": {"HttpTokens": "required", "HttpEndpoint": "enabled"},
@@ -70,6 +70,23 @@ def _template_data(
     if order.fleet.instance_profile:
         data["IamInstanceProfile"] = {"Name": order.fleet.instance_profile}
     return data
+
+
+def _network(order: Order, groups: list[str]) -> dict[str, Any]:
+    """Return the security groups, and whether a machine gets a public address whatever its subnet.
+
+    Only a network interface can say that, and then it is what has the groups.
+    """
+    which = order.fleet.addresses
+    if not which:
+        return {"SecurityGroupIds": groups}
+    interface = {
+        "DeviceIndex": 0,
+        "AssociatePublicIpAddress": which == "public",
+        "DeleteOnTermination": True,
+        "Groups": groups,
+    }
+    return {"NetworkInterfaces": [interface]}
 
 
 def _import_key_pair(client: EC2Client, order: Order, keys: Keys, ledger: Ledger) -> None:

@@ -63,10 +63,13 @@ def rent_machines(
     return instances
 
 
-def addresses(client: EC2Client, instances: list[str], *, within_s: float) -> dict[str, str]:
+def addresses(
+    client: EC2Client, instances: list[str], *, within_s: float, which: str = ""
+) -> dict[str, str]:
     """Wait for machines to run; return the address of each that does, public if it has one.
 
-    A machine that was just made may not be described yet: it is looked for again.
+    `which` asks for the "public" or the "private" one only. A machine that was just made may not
+    be described yet: it is looked for again.
     """
     deadline = time.monotonic() + within_s
     found: dict[str, str] = {}
@@ -86,12 +89,17 @@ def addresses(client: EC2Client, instances: list[str], *, within_s: float) -> di
         for page in pages:
             for reservation in page["Reservations"]:
                 for one in reservation["Instances"]:
-                    address = one.get("PublicIpAddress") or one.get("PrivateIpAddress")
+                    address = _address(one, which)
                     if address:
                         found[one["InstanceId"]] = address
         if len(found) == len(instances) or time.monotonic() > deadline:
             return found
         time.sleep(1.0)
+
+
+def _address(instance: Any, which: str) -> str:
+    public, private = instance.get("PublicIpAddress", ""), instance.get("PrivateIpAddress", "")
+    return str({"public": public, "private": private}.get(which, public or private))
 
 
 def _one_fleet(  # noqa: PLR0917 - called once

@@ -42,11 +42,20 @@ supported() {
         fail "this system is ${PRETTY_NAME:-unknown}; workers run on Debian 12, Ubuntu 24.04 and newer"
 }
 
-# has_room MIB : fail unless so much is free where our folder is.
+# has_room MIB : fail unless so much is free where our folder is, or will be.
 has_room() {
-    free_mb=$(df -Pm "$prefix" | awk 'NR == 2 { print $4 }')
+    at=$prefix
+    while [ ! -d "$at" ]; do at=$(dirname "$at"); done
+    free_mb=$(df -Pm "$at" | awk 'NR == 2 { print $4 }')
     [ "$free_mb" -ge "$1" ] ||
         fail "the disk is full: $free_mb MiB are free at $prefix, and $1 MiB are needed"
+}
+
+# describe : print what this host is, or fail if agents cannot run on it; nothing is made.
+describe() {
+    supported
+    has_room "$room_again_mb"
+    printf '%s, %s, %s MiB free\n' "$PRETTY_NAME" "$(uname -m)" "$free_mb"
 }
 
 # look ENV APP : where our folder is, and what of the two is there already.

@@ -40,6 +40,8 @@ def test_actual_cost_counts_seconds_and_the_first_minute() -> None:
     machines = [Machine("c5.xlarge", 3600.0, 0.06), Machine("c5.xlarge", 5.0, 0.06)]
     assert actual_usd(machines) == pytest.approx((1 + 1 / 60) * (0.06 + AROUND))
     assert actual_usd([]) == 0
+    private = Machine("c5.xlarge", 3600.0, 0.06, has_address=False)
+    assert actual_usd([private]) == pytest.approx(0.06 + VOLUME_USD_PER_HOUR)
 
 
 def test_unknown_price_is_not_guessed() -> None:
@@ -65,6 +67,9 @@ def test_estimate_takes_the_dearest_type() -> None:
     assert got.items[0].hours * 3600 == scenario.duration_s + OVERHEAD_S
     assert got.usd == pytest.approx(sum(item.usd for item in got.items))
     assert got.usd_per_hour * got.items[0].hours == pytest.approx(got.usd)
+    hidden = estimate(load_scenario("baseline", {"fleet.addresses": "private"}), prices=prices)
+    assert hidden is not None
+    assert got.usd - hidden.usd == pytest.approx(got.items[2].usd)
     demanded = estimate(load_scenario("baseline", {"fleet.spot": False}), prices=prices)
     assert demanded is not None
     assert demanded.items[0].usd_per_hour == 0.2

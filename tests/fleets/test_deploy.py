@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from run_store.store import StoreAddress
 from tasks.deploy import start_agents
 from tasks.fleets.remote import Host
 from tasks.fleets.ssh import SshFleet
+from tests.command_line import relay_load
 from tests.fleets.ssh_hosts import SshHost, needs_root, needs_sshd, ssh_host
 from tests.fleets.test_ssh import context_of, public
 
@@ -91,6 +93,28 @@ async def test_hosts_that_cannot_be_deployed_to_say_why(
     assert "1200 MiB are needed" in full
     assert "Could not find a version" in cut_off
     assert "does this host reach its package index? If not, deploy to it with --whe" in cut_off
+
+
+@needs_root
+def test_the_doctor_tells_how_it_stands_with_each_host(tmp_path: Path, user_key: Path) -> None:
+    """A host that will do is described, another is named with its remedy; nothing is made there."""
+    with (
+        ssh_host(tmp_path / "a", "127.0.1.31", user_key=public(user_key), system=BOOKWORM) as good,
+        ssh_host(tmp_path / "b", "127.0.1.32", user_key=public(user_key), system=FEDORA) as bad,
+    ):
+        known = tmp_path / "known_hosts"
+        known.write_text(f"{good.known}\n{bad.known}\n", encoding="utf-8")
+        hosts = [word for host in (good, bad) for word in ("--host", host.text)]
+        keys = ("--ssh-key", str(user_key), "--known-hosts", str(known))
+        looked = relay_load("doctor", "local", *hosts, *keys, "--json", cwd=tmp_path)
+        told = {row["name"]: row for row in json.loads(looked.out)}
+        assert looked.code == 1
+        assert told["hosts"]["said"] == "2 are named"
+        assert told[f"host {good.text}"]["state"] == "ok"
+        assert told[f"host {good.text}"]["said"].startswith("Debian GNU/Linux 12 (bookworm), ")
+        assert "Fedora Linux 43" in told[f"host {bad.text}"]["said"]
+        assert "Ubuntu 24.04" in told[f"host {bad.text}"]["remedy"]
+        assert not good.prefix.exists()
 
 
 class SlowRemote:

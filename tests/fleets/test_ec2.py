@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,9 @@ from run_store.store import StoreAddress
 from scenarios.loading import load_scenario
 from scenarios.model import FleetSpec
 from tasks.fleets.ec2 import Ec2Fleet
+from tasks.fleets.ec2_machines import addresses
 from tasks.fleets.ec2_network import relay_from_within, ssh_cidr
+from tasks.fleets.remote import Host
 from tasks.run_context import RunContext
 from tests.fleets.emulated_ec2 import Account
 
@@ -81,6 +84,52 @@ async def test_what_is_rented_is_private_tagged_and_given_back(
     finally:
         await Ec2Fleet().release(dataclasses.replace(context, folder=tmp_path / "elsewhere"))
     assert account.left() == []
+
+
+async def test_machines_may_have_private_addresses_only(
+    tmp_path: Path, account: Account, store_address: StoreAddress
+) -> None:
+    """Such machines are given no public address, and are reached by their private one."""
+    ec2 = account.client
+    context = context_of(tmp_path, account, store_address, addresses="private")
+    workers = await Ec2Fleet().acquire(context)
+    try:
+        template = ec2.describe_launch_templates()["LaunchTemplates"][0]["LaunchTemplateId"]
+        versions = ec2.describe_launch_template_versions(LaunchTemplateId=template)
+        data = versions["LaunchTemplateVersions"][0]["LaunchTemplateData"]
+        [interface] = data["NetworkInterfaces"]
+        assert interface["AssociatePublicIpAddress"] is False
+        assert len(interface["Groups"]) == 1
+        assert "SecurityGroupIds" not in data
+        known = {one["PrivateIpAddress"] for one in instances_of(ec2)}
+        assert {Host.from_text(worker.where).address for worker in workers} == known
+    finally:
+        elsewhere = dataclasses.replace(context, folder=tmp_path / "elsewhere")
+        assert await Ec2Fleet().release(elsewhere) == []
+    assert account.left() == []
+
+
+def instances_of(ec2: Any) -> list[dict[str, Any]]:
+    groups = ec2.describe_instances()["Reservations"]
+    return [one for group in groups for one in group["Instances"]]
+
+
+def test_a_machine_is_reached_by_the_address_that_is_asked_for(account: Account) -> None:
+    """Public if it has one, unless only one kind will do."""
+    ec2 = account.client
+    default = [{"Name": "default-for-az", "Values": ["true"]}]
+    both = ec2.describe_subnets(Filters=default)["Subnets"][0]["SubnetId"]
+    for subnet in (both, account.subnet):
+        ec2.run_instances(ImageId=account.image, MinCount=1, MaxCount=1, SubnetId=subnet)
+    public, private = instances_of(ec2)
+    ids = [public["InstanceId"], private["InstanceId"]]
+
+    def found(which: str) -> list[str]:
+        return [*addresses(ec2, ids, within_s=0, which=which).values()]
+
+    assert found("") == [public["PublicIpAddress"], private["PrivateIpAddress"]]
+    assert found("private") == [public["PrivateIpAddress"], private["PrivateIpAddress"]]
+    assert found("public") == [public["PublicIpAddress"]]
 
 
 async def test_failed_rental_leaves_nothing(
