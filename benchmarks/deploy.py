@@ -5,7 +5,8 @@
 The hosts are SSH servers on loopback addresses, each with a folder of its own, on this machine's
 cores: what is common to all (building the wheel) is done once, the rest happens for all hosts at
 once. Cold is an empty host, which gets an environment, our code and a Chromium that stands ready;
-prepared is the same host again, for the next run. Packages come from pip's index.
+prepared is the same host again, for the next run. Packages come from pip's index. Offline is one
+empty host that reaches no index, and is given its packages from a wheelhouse.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import argparse
 import asyncio
 import contextlib
 import json
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -24,28 +27,53 @@ from run_store.store import Store, StoreAddress
 from scenarios.loading import load_scenario
 from tasks.deploy import start_agents
 from tasks.fleets.ssh import SshFleet
+from tasks.fleets.wheelhouse import REQUIREMENTS
 from tasks.local_services import local_store
 from tasks.run_context import RunContext
-from tests.fleets.ssh_hosts import SshHost, make_key, ssh_host
+from tests.fleets.ssh_hosts import NO_INDEX, SshHost, make_key, ssh_host
 from tests.relay_process import start_relay
 
 FIRST_ADDRESS = 101
 
 
 @contextlib.contextmanager
-def hosts_at(folder: Path, count: int, user_key: str) -> Iterator[list[SshHost]]:
+def hosts_at(
+    folder: Path, count: int, user_key: str, *, environment: str = ""
+) -> Iterator[list[SshHost]]:
     """Run SSH servers on as many loopback addresses."""
     with contextlib.ExitStack() as stack:
         yield [
             stack.enter_context(
-                ssh_host(folder / f"h{n}", f"127.0.1.{FIRST_ADDRESS + n}", user_key=user_key)
+                ssh_host(
+                    folder / f"h{n}",
+                    f"127.0.1.{FIRST_ADDRESS + n}",
+                    user_key=user_key,
+                    environment=environment,
+                )
             )
             for n in range(count)
         ]
 
 
+def make_wheelhouse(folder: Path) -> Path:
+    """Gather the wheels of an agent, as the documentation says."""
+    # Our own environment has no pip: set-up fills it with uv.
+    subprocess.run([sys.executable, "-m", "venv", folder / "own"], check=True)
+    words = ["-m", "pip", "download", "--quiet", "--only-binary", ":all:", "--require-hashes"]
+    python = folder / "own" / "bin" / "python"
+    subprocess.run([python, *words, "-r", REQUIREMENTS, "-d", folder], check=True)
+    return folder
+
+
 def context_of(
-    folder: Path, hosts: Sequence[SshHost], *, run: str, key: Path, relay: str, store: StoreAddress
+    folder: Path,
+    hosts: Sequence[SshHost],
+    *,
+    run: str,
+    key: Path,
+    relay: str,
+    store: StoreAddress,
+    wheelhouse: str = "",
 ) -> RunContext:
     """Return an attempt of a run that leaves what it installs on its hosts."""
     scenario = load_scenario(
@@ -59,6 +87,7 @@ def context_of(
                 "host_keys": [host.pinned for host in hosts],
                 "key_file": str(key),
                 "keep_installed": True,
+                "wheelhouse": wheelhouse,
             },
         },
     )
@@ -114,6 +143,20 @@ async def measure(counts: Sequence[int]) -> dict[str, float]:
                         took_s = await deploy_s(context)
                         figures[f"{state}_{count}_s"] = round(took_s, 1)
                         print(f"{state}, {count} hosts: {took_s:.1f} s", flush=True)
+            wheels = make_wheelhouse(folder / "wheels")
+            with hosts_at(folder / "offline", 1, public, environment=NO_INDEX) as hosts:
+                context = context_of(
+                    folder,
+                    hosts,
+                    run="offline",
+                    key=key,
+                    relay=relay.url,
+                    store=store,
+                    wheelhouse=str(wheels),
+                )
+                took_s = await deploy_s(context)
+                figures["offline_1_s"] = round(took_s, 1)
+                print(f"from a wheelhouse, 1 host: {took_s:.1f} s", flush=True)
     return figures
 
 

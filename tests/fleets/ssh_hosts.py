@@ -16,6 +16,8 @@ import pytest
 
 READY_WITHIN_S = 10.0
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+NO_INDEX = "PIP_INDEX_URL=http://127.0.0.1:9/simple PIP_RETRIES=1 PIP_CONFIG_FILE=/dev/null"
+"""For a host's `environment`: it reaches no package index."""
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount")
 needs_sshd = pytest.mark.skipif(SSHD is None, reason="needs Debian's openssh-server")
 

@@ -19,7 +19,7 @@ from tasks.deploy import start_agents
 from tasks.fleets.remote import Host
 from tasks.fleets.ssh import SshFleet
 from tests.command_line import relay_load
-from tests.fleets.ssh_hosts import SshHost, needs_root, needs_sshd, ssh_host
+from tests.fleets.ssh_hosts import NO_INDEX, SshHost, needs_root, needs_sshd, ssh_host
 from tests.fleets.test_ssh import context_of, public
 
 pytestmark = needs_sshd
@@ -27,7 +27,6 @@ FEDORA = 'ID=fedora\nVERSION_ID=43\nPRETTY_NAME="Fedora Linux 43 (Server Edition
 BOOKWORM = 'ID=debian\nVERSION_ID="12"\nPRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\n'
 BULLSEYE = 'ID=debian\nVERSION_ID="11"\nPRETTY_NAME="Debian GNU/Linux 11 (bullseye)"\n'
 JAMMY = 'ID=ubuntu\nID_LIKE=debian\nVERSION_ID="22.04"\nPRETTY_NAME="Ubuntu 22.04.5 LTS"\n'
-NO_INDEX = "PIP_INDEX_URL=http://127.0.0.1:9/simple PIP_RETRIES=1 PIP_CONFIG_FILE=/dev/null"
 STEP_S = 0.25
 HOSTS = 8
 
