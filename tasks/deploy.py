@@ -11,6 +11,7 @@ from prefect.logging import get_run_logger
 
 from run_store.errors import RelayLoadError
 from tasks.conductor import Conductor
+from tasks.deadlines import DEPLOY_WITHIN_S, within
 from tasks.fleets.base import Worker, fleet_of
 from tasks.observation import current_observer
 from tasks.run_context import RunContext
@@ -45,8 +46,9 @@ async def start_agents(
 async def deploy(
     context: RunContext, workers: Sequence[Worker], chooses: Chooser = next_level
 ) -> Conductor:
-    """Bring the agents up; return who conducts them."""
+    """Bring the agents up; return who conducts them. Raises FleetError or DeadlineError."""
     current_observer().step("deploy", f"{len(workers)} agents start their browsers")
-    conductor = await start_agents(context, workers, chooses)
+    async with within(DEPLOY_WITHIN_S, "deploy"):
+        conductor = await start_agents(context, workers, chooses)
     get_run_logger().info("%d agents are ready", len(conductor.roll.alive))
     return conductor
