@@ -58,11 +58,14 @@ class Agenda:
     edits: list[PlannedEdit]
 
 
-def agenda_of(order: Order, plan: Plan, worker: str, highest: int = 0) -> Agenda:
+def agenda_of(
+    order: Order, plan: Plan, worker: str, highest: int = 0, before: Order | None = None
+) -> Agenda:
     """Return what `worker` does in an order.
 
     `highest` is one more than the highest connection that an earlier order asked for: those
-    beyond this order's plan are closed at once.
+    beyond this order's plan are closed at once. So are those that the order `before` gave to this
+    worker and this one gives to another: each connection is one worker's.
     """
     line, length_s = order.connections, order.moves_within_s
     edits = planned_edits(order, plan)
@@ -95,6 +98,12 @@ def agenda_of(order: Order, plan: Plan, worker: str, highest: int = 0) -> Agenda
             events.append(Event(cut, "offline", connection, document, generation))
         if order.drop_share > 0 and _is_dropped(connection, order, plan):
             events.append(Event(0.0, "drop", connection, document, generation))
+    if before is not None:
+        events += [
+            Event(0.0, "close", connection, document_of(connection, plan), 0)
+            for connection in range(highest)
+            if slot_of(connection, before) == worker and slot_of(connection, order) != worker
+        ]
     events += [
         Event(edit.at_s, "edit", edit.connection, edit.document, edit.generation, edit.edit)
         for edit in edits

@@ -238,13 +238,20 @@ class Agent:
                 return
             label = phase_label(order.phase.index, order.phase.name)
             if self.progress.is_done(number):
-                await load.learn(order)
+                await self._learn(order, load)
             elif self.feed.is_over(order, self.clock.now_us()):
-                await load.learn(order)
+                await self._learn(order, load)
                 await self._finish(label, order)
             else:
                 await self._carry_out(order, label, load)
             number += 1
+
+    async def _learn(self, order: Order, load: TakesUpLate) -> None:
+        """Take note of an order that is over; what follows it may have cut it short."""
+        await load.learn(order)
+        following = self.feed.orders.get(order.number + 1)
+        if following is not None:
+            load.cut(following.starts_at_us)
 
     async def _carry_out(self, order: Order, label: str, load: TakesUpLate) -> None:
         begun_before = order.number in self.progress.begun

@@ -87,9 +87,9 @@ class BaseLoad(ABC):
 
     async def _take(self, order: Order) -> Agenda:
         """Put an order in force: its agenda, and the edits that this worker owes rows for."""
-        self._order = order
+        before, self._order = self._order, order
         self._agenda = agenda = await asyncio.to_thread(
-            agenda_of, order, self._plan, self._config.worker, self._highest
+            agenda_of, order, self._plan, self._config.worker, self._highest, before
         )
         self._highest = max(self._highest, int(max(order.connections.start, order.connections.end)))
         for edit in agenda.edits:

@@ -56,6 +56,18 @@ def test_a_ramp_down_closes_the_last_to_come_first() -> None:
     assert of_kind("close", events) == {c: float(36 - c) for c in range(6, 36)}
 
 
+def test_what_goes_to_another_worker_is_closed() -> None:
+    """A slot that changes hands is closed by who had it, as its new holder opens it."""
+    before, after = order(6, 6, slots=["a", "a", "c"]), order(6, 6, slots=["a", "d", "c"])
+    events = {
+        worker: agenda_of(after, PLAN, worker, 6, before).events for worker in ("a", "b", "c", "d")
+    }
+    assert {e.connection for e in events["a"] if e.kind == "close"} == {1, 4}
+    assert {e.connection for e in events["d"] if e.kind == "open"} == {1, 4}
+    assert of_kind("close", events) == {1: 0.0, 4: 0.0}
+    assert set(of_kind("open", events)) == set(range(6))
+
+
 def test_each_connection_is_one_workers() -> None:
     """Connection c belongs to slot c modulo the number of slots; a stranger has none."""
     events = events_of(order(0, 30))
