@@ -56,6 +56,8 @@ def lost_workers_of(database: RunDatabase) -> list[LostWorkerSummary]:
             connections=row["connections"],
             share=row["connections"] / row["planned"] if row["planned"] else 0.0,
             reason=row["reason"],
+            replaced_by=row["replaced_by"],
+            replaced_from=row["replaced_from"],
         )
         for row in database.rows("lost_workers")
     ]

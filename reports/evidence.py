@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from reports.engine import RunDatabase
 from reports.limits import BUSY_CPU_PERCENT, HELD_SHARE, LATE_MS
 from reports.summary import LostWorkerSummary, ObjectiveRow, Summary
+from reports.wording import replaced_text
 
 
 @dataclass(frozen=True)
@@ -50,13 +51,14 @@ class Shortfall:
 
 @dataclass(frozen=True)
 class Lost:
-    """A lost worker, and its share of the connections planned."""
+    """A lost worker, its share of the connections planned, and who replaced it, if anybody did."""
 
     worker: str
     phase: str
     at_s: float
     connections: int
     share: float
+    replaced: str = ""
 
 
 @dataclass(frozen=True)
@@ -171,7 +173,14 @@ def _shortfalls(database: RunDatabase) -> Iterable[Shortfall]:
 
 def _lost(workers: Iterable[LostWorkerSummary]) -> Iterable[Lost]:
     for lost in workers:
-        yield Lost(lost.worker, lost.phase, lost.last_seen_s, lost.connections, lost.share)
+        yield Lost(
+            lost.worker,
+            lost.phase,
+            lost.last_seen_s,
+            lost.connections,
+            lost.share,
+            replaced_text(lost.replaced_by, lost.replaced_from),
+        )
 
 
 def _gaps(database: RunDatabase) -> Iterable[Gap]:

@@ -19,6 +19,7 @@ from reports.facts import PhaseFacts, RunFacts
 from reports.parts import UnreadablePart, read_each
 from run_store.errors import CannotRunError, StoreError
 from run_store.layout import Part
+from run_store.messages import LostWorker
 from run_store.samples import SCHEMAS
 from run_store.store import Store, StoreAddress
 
@@ -226,26 +227,29 @@ def put_facts(
         connection.execute(_INSERT_PHASE, values)
     connection.execute(
         "CREATE TABLE lost_workers (phase VARCHAR, worker VARCHAR, last_seen_us BIGINT,"
-        " noticed_us BIGINT, connections INTEGER, reason VARCHAR)"
+        " noticed_us BIGINT, connections INTEGER, reason VARCHAR, replaced_by VARCHAR,"
+        " replaced_from VARCHAR)"
     )
-    told: set[tuple[str, int]] = set()
+    # Every later phase's record tells of a lost worker again, and may know who replaced it.
+    told: dict[tuple[str, int], tuple[str, LostWorker]] = {}
     for phase in phases:
         for lost in phase.record.lost if phase.record else ():
-            # Every later phase's record tells of a lost worker again.
-            if (lost.worker, lost.last_seen_us) in told:
-                continue
-            told.add((lost.worker, lost.last_seen_us))
-            connection.execute(
-                "INSERT INTO lost_workers VALUES (?, ?, ?, ?, ?, ?)",
-                [
-                    phase.label,
-                    lost.worker,
-                    lost.last_seen_us,
-                    lost.noticed_us,
-                    lost.connections,
-                    lost.reason,
-                ],
-            )
+            first, _ = told.get((lost.worker, lost.last_seen_us), (phase.label, lost))
+            told[lost.worker, lost.last_seen_us] = (first, lost)
+    for label, lost in told.values():
+        connection.execute(
+            "INSERT INTO lost_workers VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            [
+                label,
+                lost.worker,
+                lost.last_seen_us,
+                lost.noticed_us,
+                lost.connections,
+                lost.reason,
+                lost.replaced_by,
+                lost.replaced_from,
+            ],
+        )
     found = connection.execute(
         "SELECT coalesce((SELECT min(started_us) FROM phase_facts),"
         " (SELECT min(at_us) FROM all_resources), (SELECT min(intended_us) FROM all_edits),"

@@ -223,6 +223,8 @@ class LostWorkerSummary(Part):
     connections: int
     share: float = Field(description="of the connections planned in that phase")
     reason: str = ""
+    replaced_by: str = Field(default="", description="the worker that took its place, if one did")
+    replaced_from: str = Field(default="", description="the first phase of that worker")
 
 
 class ObjectiveRow(Part):

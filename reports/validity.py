@@ -66,19 +66,23 @@ def _samples(evidence: Evidence) -> Iterator[ValidityEvidence]:
 
 
 def _lost(evidence: Evidence) -> Iterator[ValidityEvidence]:
-    together = sum(lost.share for lost in evidence.lost)
+    # One that was replaced is missing in a part of the run only: what it lacked there, connections
+    # and edits, is judged by the rules for these.
+    for_good = [lost for lost in evidence.lost if not lost.replaced]
+    together = sum(lost.share for lost in for_good)
     for lost in evidence.lost:
         yield ValidityEvidence(
             rule="lost_worker",
-            level="invalid" if together > LOST_SHARE else "degraded",
+            level="invalid" if together > LOST_SHARE and not lost.replaced else "degraded",
             sentence=(
                 f"{lost.worker} was lost in {lost.phase} at {_at(lost.at_s)}, and with it "
                 f"{lost.connections} connections, {_percent(lost.share)} of the plan"
                 + (
                     f" ({_percent(together)} with the other lost workers)"
-                    if len(evidence.lost) > 1
+                    if len(for_good) > 1 and not lost.replaced
                     else ""
                 )
+                + (f"; {lost.replaced}" if lost.replaced else "")
             ),
             phase=lost.phase,
             worker=lost.worker,
@@ -120,8 +124,9 @@ def _missed(evidence: Evidence) -> Iterator[ValidityEvidence]:
 def _unreported(evidence: Evidence) -> Iterator[ValidityEvidence]:
     planned = evidence.edits_offered
     share = evidence.edits_unreported / planned if planned else 0.0
-    # What a lost worker had not shipped is part of its loss, and judged there.
-    if share > 0 and not evidence.lost and not evidence.gaps:
+    # What a worker that was lost for good had not shipped is part of its loss, and judged there.
+    for_good = any(not lost.replaced for lost in evidence.lost)
+    if share > 0 and not for_good and not evidence.gaps:
         yield ValidityEvidence(
             rule="unreported_edits",
             level="invalid" if share > UNREPORTED_INVALID else "degraded",

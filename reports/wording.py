@@ -117,3 +117,8 @@ def _literal(value: object) -> str:
     if isinstance(value, list | tuple):
         return "[" + ", ".join(_literal(item) for item in value) + "]"
     return str(value)
+
+
+def replaced_text(by: str, phase: str) -> str:
+    """Return who took a lost worker's place: `replaced by worker-3 from 02-sustained on`."""
+    return f"replaced by {by} from {phase} on" if by else ""

@@ -175,7 +175,10 @@ class Status(Message):
 
 
 class LostWorker(Message):
-    """A worker that stopped answering: when it was last heard, and what went with it."""
+    """A worker that stopped answering: when it was last heard, and what went with it.
+
+    `replaced_by` names the worker that has its connections from the phase `replaced_from` on.
+    """
 
     worker: str
     phase: str
@@ -183,6 +186,8 @@ class LostWorker(Message):
     noticed_us: int
     connections: int
     reason: str = ""
+    replaced_by: str = ""
+    replaced_from: str = ""
 
 
 class PhaseRecord(Message):

@@ -106,12 +106,17 @@ def _lost(signals: Signals) -> list[Finding]:
     told: set[str] = set()
     for row in signals.rows("lost_workers"):
         told.add(row["worker"])
+        ends_s, until = row["run_ends_s"], "the run ended"
+        if row["replaced_by"]:
+            ends_s = row["replaced_s"]
+            until = f"{row['replaced_by']} took its place in {row['replaced_from']}"
         found.append(
             _loss(
                 signals,
                 row["worker"],
                 row["phase"],
-                Stretch(row["last_seen_s"], max(row["run_ends_s"] or 0, row["noticed_s"])),
+                Stretch(row["last_seen_s"], max(ends_s or 0, row["noticed_s"])),
+                until=until,
                 said=f"{count_text(row['connections'] or 0, 'connection')} went with it",
                 evidence={
                     "connections": float(row["connections"] or 0),
@@ -164,6 +169,7 @@ def _loss(
     *,
     said: str,
     evidence: Evidence,
+    until: str = "the run ended",
 ) -> Finding:
     silence: Evidence = {"silent_s": stretch.length_s}
     return Finding(
@@ -176,7 +182,7 @@ def _loss(
         evidence=silence | evidence,
         sentence=(
             f"{worker} was last heard at {clock(signals.us(stretch.from_s))}, "
-            f"{seconds_text(stretch.length_s)} before the run ended; {said}: the generator, not "
+            f"{seconds_text(stretch.length_s)} before {until}; {said}: the generator, not "
             f"the relay."
         ),
         cause="generator",

@@ -290,6 +290,35 @@ def test_a_lost_worker_is_named_with_when_and_what_went_with_it(
     assert summary.validity == "invalid"
 
 
+def test_a_replaced_worker_is_missing_until_its_substitute_joined(
+    store: Store, tmp_path: Path
+) -> None:
+    """A later phase's record knows who replaced it; the loss stands where it was, and degrades."""
+    run = healthy_run("build-replaced-worker")
+    at_us = run.start_us("sustained") - 1_000_000
+    lost = LostWorker(
+        worker="worker-1", phase="00-warmup", last_seen_us=at_us, noticed_us=at_us, connections=4
+    )
+    joined = {"replaced_by": "worker-2", "replaced_from": "01-sustained"}
+    run.lost["00-warmup"] = [lost]
+    run.lost["01-sustained"] = [lost.model_copy(update=joined)]
+    summary, _ = _built(store, run, tmp_path)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    (said,) = summary.lost_workers
+    assert (said.phase, said.replaced_by, said.replaced_from) == (
+        "00-warmup",
+        "worker-2",
+        "01-sustained",
+    )
+    (entry,) = [one for one in summary.validity_evidence if one.rule == "lost_worker"]
+    assert (entry.level, entry.phase) == ("degraded", "00-warmup")
+    assert entry.sentence.endswith("of the plan; replaced by worker-2 from 01-sustained on")
+    assert "replaced by worker-2 from 01-sustained on" in page
+    (finding,) = [one for one in summary.findings if one.kind == "worker_lost"]
+    assert finding.ended_us == run.start_us("sustained")
+    assert "before worker-2 took its place in 01-sustained" in finding.sentence
+
+
 def test_a_scenario_that_cannot_be_read_any_more_still_has_its_figures(
     store: Store, tmp_path: Path
 ) -> None:

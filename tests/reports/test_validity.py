@@ -18,8 +18,8 @@ from tests.reports.synthetic import Columns, RunWriter, SyntheticPhase, healthy_
 GOOD = Evidence(samples=1000, edits_offered=1000, edits_missed=0, edits_unreported=0)
 
 
-def _lost(share: float) -> Lost:
-    return Lost("worker-2", "01-sustained", 20.0, 40, share)
+def _lost(share: float, replaced: str = "") -> Lost:
+    return Lost("worker-2", "01-sustained", 20.0, 40, share, replaced)
 
 
 def _late(p99_ms: float) -> Lateness:
@@ -44,6 +44,8 @@ def _short(seconds: int) -> Shortfall:
         ({"lost": (_lost(0.1),)}, "lost_worker", "degraded"),
         ({"lost": (_lost(0.11),)}, "lost_worker", "invalid"),
         ({"lost": (_lost(0.06), _lost(0.06))}, "lost_worker", "invalid"),
+        ({"lost": (_lost(0.5, "replaced"),)}, "lost_worker", "degraded"),
+        ({"lost": (_lost(0.06, "replaced"), _lost(0.06))}, "lost_worker", "degraded"),
         ({"gaps": (Gap("edits", "01-sustained", "worker-1", 1),)}, "missing_part", "invalid"),
         ({"edits_missed": 1}, None, "valid"),
         ({"edits_missed": 2}, "missed_edits", "degraded"),
@@ -87,6 +89,16 @@ def test_each_rule_speaks_at_its_own_limit(
     said = judge_validity(Evidence(**{**GOOD.__dict__, **change}))
     assert {entry.rule for entry in said} == ({rule} if rule else set())
     assert validity_of(said) == validity
+
+
+def test_what_a_replaced_worker_left_out_is_judged_by_itself() -> None:
+    """Its loss only degrades, so that the edits that nobody tells of count as any others."""
+    lost = (_lost(0.5, "replaced by worker-3 from 02-cooldown on"),)
+    said = judge_validity(Evidence(**{**GOOD.__dict__, "lost": lost, "edits_unreported": 11}))
+    assert {(entry.rule, entry.level) for entry in said} == {
+        ("unreported_edits", "invalid"),
+        ("lost_worker", "degraded"),
+    }
 
 
 def test_the_gravest_reason_stands_first() -> None:
