@@ -168,6 +168,8 @@ async def _load(
             await wind_down(conductor)
         finally:
             run.stopped, run.ended_early = conductor.ending, conductor.missed
+            run.record.attempts[-1].workers = conductor.roll.names
+            await conductor.substitutes.end()
 
 
 async def _teardown(run: PreparedRun, problem: BaseException | None) -> Exception | None:

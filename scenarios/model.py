@@ -161,6 +161,9 @@ class FleetSpec(_Strict):
     spread_lost_connections: bool = Field(
         default=False, description="give a lost worker's connections to the others"
     )
+    replace_lost_workers: bool = Field(
+        default=False, description="have another worker in a lost one's place from the next phase"
+    )
 
     @field_validator("worker_credentials", mode="after")
     @classmethod

@@ -31,6 +31,7 @@ from tasks.run_context import RunContext
 from tasks.spreading import extra_connections, why_no_room
 from tasks.steps import Chooser, Steps, kept_steps
 from tasks.stress import held_by, next_level
+from tasks.substitution import READY_WITHIN_S, Substitutes
 from tasks.watch import LoadWatch
 
 log = logging.getLogger(__name__)
@@ -40,7 +41,6 @@ LOOK_AT_END_EVERY_S = 0.25
 """Between two phases nothing is measured, so that time is kept short."""
 BEGINS_AFTER_S = 2.0
 """How far ahead an order's instant lies, so that every worker has read it by then."""
-READY_WITHIN_S = 180.0
 FINISH_WITHIN_S = 90.0
 """What a phase's workers may need behind its end, to settle, compare and ship."""
 STORE_AWAY_AT_MOST_S = 900.0
@@ -68,6 +68,7 @@ class Conductor:
         scenario = context.scenario
         self.context = context
         self.roll = RollCall(context, fleet, workers)
+        self.substitutes = Substitutes(context, fleet, workers)
         self.ending = ""
         self.missed = ""
         self.book = OrderBook(context)
@@ -169,6 +170,7 @@ class Conductor:
         """Carry out a phase whose course is fixed beforehand."""
         orders = self.book.of_phase(index)
         if not orders:
+            await self.take_in(phase_label(index, self.context.scenario.phases[index].name))
             order = plan_order(
                 self.context.scenario,
                 index,
@@ -189,6 +191,18 @@ class Conductor:
                 return
             order = orders[orders.index(order) + 1]
             self.roll.order = order
+
+    async def take_in(self, label: str) -> None:
+        """Have the substitutes that stand ready hold the slots of those that they replace.
+
+        Nobody is waited for: one that is not ready joins with the next phase or step. Where a
+        slot's connections were spread, their heirs close them as the substitute opens them.
+        """
+        joined = self.substitutes.join()
+        for lost, worker in joined.items():
+            self.roll.replace(lost, worker, label)
+        if joined:
+            await self._look()  # what became of them since they stood ready
 
     async def _held_before(self, index: int) -> int | None:
         """Return what the last steps of load before a phase held; None if there were none."""
@@ -227,6 +241,7 @@ class Conductor:
         except StoreError as error:
             log.warning("the stop could not be ordered: %s", error)
             return
+        await self.substitutes.end()
         deadline = time.monotonic() + STOP_WITHIN_S
         while time.monotonic() < deadline:
             await self._look()
@@ -347,8 +362,15 @@ class Conductor:
         if time.monotonic() > self._deadline:
             self.end("its deadline has passed")
         if order is not None:
+            self._replace(order)
             self._take(order)
             self._show(order)
+
+    def _replace(self, order: Order) -> None:
+        """Have another worker sought for each that is lost, while the load is to go on."""
+        if order.phase is not None and not self.why_ending:
+            for name in self.roll.lost:
+                self.substitutes.want(self.roll.worker(name), order.phase.index)
 
     def _take(self, order: Order) -> None:
         """Read the fleet, and see whether a stop objective is missed by that."""
@@ -384,16 +406,16 @@ class Conductor:
             elapsed_s=min(max(elapsed_s, 0.0), duration_s),
             duration_s=duration_s,
             alive=len(self.roll.alive),
-            workers=len(self.roll.names),
+            workers=len(self.substitutes.holders),
             connections_target=connections_planned(order, (at_us - order.starts_at_us) / 1e6),
             before=self._snapshot,
         )
         current_observer().saw(self._snapshot)
 
     def slots(self) -> list[str]:
-        """Return a slot for each worker; a lost worker's is empty."""
+        """Return who has each slot; a lost worker's is empty until another has its place."""
         spread = self.context.scenario.fleet.spread_lost_connections
-        return slots_of(self.roll.names, self.roll.lost, spread=spread)
+        return slots_of(self.substitutes.holders, self.roll.lost, spread=spread)
 
     def _label(self, order: Order) -> str:
         if order.phase is None:

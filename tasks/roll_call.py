@@ -150,6 +150,17 @@ class RollCall:
         log.warning("%s %s", name, reason)
         current_observer().warn(f"{name} {reason}; {connections} connections were on it")
 
+    def worker(self, name: str) -> Worker:
+        """Return a worker as its fleet gave it."""
+        return self._workers[name]
+
+    def replace(self, lost: str, worker: Worker, phase: str) -> None:
+        """Take in a worker that has a lost one's place from a phase on."""
+        self._workers[worker.name] = worker
+        update = {"replaced_by": worker.name, "replaced_from": phase}
+        self.lost[lost] = self.lost[lost].model_copy(update=update)
+        current_observer().warn(f"{lost} is replaced by {worker.name} from {phase} on")
+
     def _due(self, name: str) -> int:
         """Return how many connections a worker should have now, by the order in force."""
         order = self.order

@@ -10,6 +10,11 @@ from run_store.store import Store, StoreAddress
 from scenarios.model import Scenario
 
 
+def worker_name(number: int) -> str:
+    """Return a worker's name; the scenario's own count from 1, and substitutes go on."""
+    return f"worker-{number}"
+
+
 @dataclass(frozen=True)
 class RunContext:
     """One attempt of one run. `folder` is the run's own on this machine: logs, pids, report.
@@ -40,4 +45,4 @@ class RunContext:
     @property
     def workers(self) -> tuple[str, ...]:
         """The names of the workers that the scenario asks for."""
-        return tuple(f"worker-{number + 1}" for number in range(self.scenario.fleet.workers))
+        return tuple(worker_name(number + 1) for number in range(self.scenario.fleet.workers))

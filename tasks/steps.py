@@ -47,6 +47,9 @@ class Conducts(Protocol):
     def slots(self) -> list[str]:
         """Return who holds which slot of the next order."""
 
+    async def take_in(self, label: str) -> None:
+        """Have substitutes that stand ready join with the next order."""
+
     def soon_us(self) -> int:
         """Return the instant of the next order."""
 
@@ -102,6 +105,7 @@ class Steps:
         level = await asyncio.to_thread(self._chooses, scenario, phase, list(self.done))
         if isinstance(level, Halt):
             return level
+        await conductor.take_in(self._label)
         if not await self._rested(level):
             return Halt(conductor.why_ending or "every worker was lost")
         course = course_of(scenario, phase, level, connections=conductor.book.progress.connections)

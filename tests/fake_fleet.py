@@ -98,6 +98,10 @@ class FakeFleet:
 
     def __init__(self, refuses: dict[str, str] | None = None) -> None:
         self.agents: dict[str, FakeAgent] = {}
+        self.asked: list[str] = []
+        self.has_spares = True
+        self.may_give = asyncio.Event()
+        self.may_give.set()
         self._refuses = refuses or {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
@@ -110,6 +114,12 @@ class FakeFleet:
         agent = self.agents[worker.name] = FakeAgent(context, worker.name)
         refuses = self._refuses.get(worker.name, "")
         self._tasks[worker.name] = asyncio.create_task(agent.run(refuses))
+
+    async def substitute(self, context: RunContext, name: str, lost: Worker) -> Worker | None:  # noqa: ARG002
+        """Give another task, unless the test has none to give."""
+        self.asked.append(name)
+        await self.may_give.wait()
+        return Worker(name=name, where="here") if self.has_spares else None
 
     async def is_alive(self, context: RunContext, worker: Worker) -> bool:  # noqa: ARG002
         """Say whether the agent's task still runs."""

@@ -63,6 +63,16 @@ def with_mark(mark: str) -> list[psutil.Process]:
     return found
 
 
+def agents(mark: str) -> dict[str, psutil.Process]:
+    """Return the agents by their workers' names; their guardians are not among them."""
+    found = {}
+    for process in with_mark(mark):
+        words = process.cmdline()
+        if "worker_agent" in words and not any("guardian.py" in word for word in words):
+            found[Path(words[-1]).parent.name] = process
+    return found
+
+
 def run_record(results: Path) -> RunRecord:
     """Return `run.json` of the only run in a results folder."""
     [file] = (results / "store/relay-load/runs").glob("*/run.json")

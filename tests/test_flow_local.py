@@ -25,7 +25,7 @@ from run_store.store import Store
 from tasks.local_services import RelayAddress, free_port, local_store
 from tasks.preparation import Wanted, prepared
 from tasks.relay_lock import RelayLock, relay_name
-from tests.flow_process import BRIEF, MARK, FlowProcess, run_record, with_mark
+from tests.flow_process import BRIEF, MARK, FlowProcess, agents, run_record, with_mark
 from tests.store_server import StoreServer
 from tests.waiting import wait_for
 
@@ -65,16 +65,6 @@ def phase_record(results: Path, label: str) -> PhaseRecord:
 
 def nothing_left(mark: str) -> bool:
     return not with_mark(mark)
-
-
-def agents(mark: str) -> dict[str, psutil.Process]:
-    """Return the agents by their workers' names; their guardians are not among them."""
-    found = {}
-    for process in with_mark(mark):
-        words = process.cmdline()
-        if "worker_agent" in words and not any("guardian.py" in word for word in words):
-            found[Path(words[-1]).parent.name] = process
-    return found
 
 
 async def third_order(results: Path) -> Path:

@@ -30,6 +30,13 @@ class Fleet(Protocol):
     async def deploy(self, context: RunContext, worker: Worker) -> None:
         """Have the agent of `context` running on a worker; FleetError if it does not start."""
 
+    async def substitute(self, context: RunContext, name: str, lost: Worker) -> Worker | None:
+        """Give one more worker, called `name`, in the place of one that is lost.
+
+        None if the fleet has none to give, which it tells the observer; FleetError if it could
+        not be had. It is deployed to as the others are, and `release` finds it.
+        """
+
     async def is_alive(self, context: RunContext, worker: Worker) -> bool:
         """Say whether a worker's agent can still be running; True if that is not known."""
 

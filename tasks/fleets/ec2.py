@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,10 +23,12 @@ from tasks.fleets.ec2_network import relay_from_within, relay_port
 from tasks.fleets.ec2_order import Order
 from tasks.fleets.ec2_prices import current_prices
 from tasks.fleets.ec2_resources import Resource, ec2_client, find_resources, remove_resources
+from tasks.fleets.ec2_substitute import give_back_lost, rent_another
 from tasks.fleets.remote import Access, Host, Remote, connect
 from tasks.fleets.ssh import SshFleet
 from tasks.observation import current_observer
 from tasks.run_context import RunContext
+from tasks.threads import to_its_end
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client
@@ -55,6 +58,7 @@ class Ec2Fleet(SshFleet):
     def __init__(self) -> None:
         super().__init__()
         self._relay_url: str | None = None
+        self._renting = asyncio.Lock()
 
     async def acquire(self, context: RunContext) -> list[Worker]:
         """Rent the scenario's workers; FleetError if none come, and then nothing is left."""
@@ -79,6 +83,19 @@ class Ec2Fleet(SshFleet):
                 hint="Name more instance types, or lower fleet.min_healthy.",
             )
         return workers
+
+    async def substitute(self, context: RunContext, name: str, lost: Worker) -> Worker | None:
+        """Rent one machine more as the others were, spot first; the lost worker's is ended before.
+
+        If that one still answers, its samples are brought home. So the run never has more
+        machines than its scenario asks for, and what it costs an hour, by which `max_usd_per_hour`
+        and `max_usd` were agreed to, does not rise.
+        """
+        await self._let_go(context, lost)
+        async with self._renting:  # each call is numbered behind those on record
+            instance = await to_its_end(self._rent_another, context, name)
+        host = Host(await self._address(context, instance))
+        return Worker(name=name, where=str(host), details={"instance": instance})
 
     def access(self, context: RunContext) -> Access:
         """Return the run's own login; each machine has the host key that it was given."""
@@ -147,18 +164,35 @@ class Ec2Fleet(SshFleet):
 
     def _rent(self, context: RunContext) -> dict[str, str]:
         client = _client(context)
-        order = Order(
-            run_id=context.run_id,
-            attempt=context.attempt,
-            workers=len(context.workers),
-            expires_at=time.time() + context.scenario.duration_s + AROUND_S,
-            fleet=context.scenario.fleet,
-            relay_port=relay_port(context.relay_url),
-        )
         keys: Keys = make_keys(_keys_folder(context))
-        instances = rent(client, order, keys, self._ledger(context))
+        instances = rent(client, _order(context), keys, self._ledger(context))
         which = context.scenario.fleet.addresses
         return addresses(client, instances, within_s=RUNNING_WITHIN_S, which=which)
+
+    async def _let_go(self, context: RunContext, lost: Worker) -> None:
+        """Bring a lost worker's samples home if its machine answers, and end the machine."""
+        try:
+            async with asyncio.timeout(STOP_WITHIN_S):
+                await self._release(context, lost.name, Host.from_text(lost.where))
+        except TimeoutError:
+            current_observer().warn(f"the machine of {lost.name} did not let its agent be stopped")
+        await self._forget(lost.name)
+        await to_its_end(give_back_lost, _client(context), lost.details["instance"])
+
+    def _rent_another(self, context: RunContext, name: str) -> str:
+        order = replace(_order(context), workers=1, batch=f"-{name}")
+        return rent_another(_client(context), order, self._ledger(context))
+
+    async def _address(self, context: RunContext, instance: str) -> str:
+        """Wait for a machine to run; return its address. Raises FleetError."""
+        deadline = time.monotonic() + RUNNING_WITHIN_S
+        client, which = _client(context), context.scenario.fleet.addresses
+        while time.monotonic() < deadline:
+            found = await asyncio.to_thread(addresses, client, [instance], within_s=0, which=which)
+            if instance in found:
+                return found[instance]
+            await asyncio.sleep(LOOK_EVERY_S)
+        raise FleetError(f"{instance} was not running within {RUNNING_WITHIN_S:g} s.")
 
     def _ledger(self, context: RunContext) -> Ledger:
         region = context.scenario.fleet.region
@@ -217,6 +251,18 @@ class Ec2Fleet(SshFleet):
 
     def _touched(self, context: RunContext, name: str) -> bool:  # noqa: ARG002 - the base's
         return True
+
+
+def _order(context: RunContext) -> Order:
+    """Return what an attempt rents at its beginning."""
+    return Order(
+        run_id=context.run_id,
+        attempt=context.attempt,
+        workers=len(context.workers),
+        expires_at=time.time() + context.scenario.duration_s + AROUND_S,
+        fleet=context.scenario.fleet,
+        relay_port=relay_port(context.relay_url),
+    )
 
 
 def _check_budget(context: RunContext) -> None:

@@ -99,6 +99,14 @@ class Ledger:
         read = (self._store.get_message(key, Asked) for key in keys)
         return [asked for asked in read if asked is not None]
 
+    def go_on_behind(self, entries: Sequence[Asked]) -> None:
+        """Number what is asked from now on behind these calls, which another process may have made.
+
+        An entry that had the number of an earlier one would take its place.
+        """
+        own = (one.number for one in entries if one.attempt == self._attempt)
+        self._number = max(own, default=0)
+
     def settle(self, entries: Sequence[Asked], seen: Collection[str]) -> None:
         """Record of which calls all that they made has been seen, for whoever looks next."""
         for asked in entries:

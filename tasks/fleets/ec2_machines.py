@@ -112,7 +112,7 @@ def _one_fleet(  # noqa: PLR0917 - called once
     ledger: Ledger,
 ) -> tuple[list[str], list[str]]:
     """Ask one market for machines; return their ids, and what it said of those it did not give."""
-    token = f"{order.run_id[-40:]}-{order.attempt}-{market}"
+    token = f"{order.run_id[-40:]}-{order.attempt}-{market}{order.batch}"
     overrides: list[Any] = [
         {"InstanceType": kind, "SubnetId": subnet}
         for kind in order.fleet.instance_types

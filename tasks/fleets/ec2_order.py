@@ -14,7 +14,8 @@ from tasks.fleets.ec2_resources import ATTEMPT, EXPIRES_AT, OWNER, RUN
 class Order:
     """What is rented for one attempt; `expires_at` is in seconds since the epoch.
 
-    `relay_port` is the relay's, for the rule that lets the workers in there.
+    `relay_port` is the relay's, for the rule that lets the workers in there. `batch` tells the
+    client tokens of what is rented later in the attempt from those of its beginning.
     """
 
     run_id: str
@@ -23,6 +24,7 @@ class Order:
     expires_at: float
     fleet: FleetSpec
     relay_port: int = 0
+    batch: str = ""
 
     @property
     def name(self) -> str:

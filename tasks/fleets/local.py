@@ -35,6 +35,10 @@ class LocalFleet:
         config = _config(context, folder, attempt=context.attempt)
         await to_its_end(_start, folder, config)
 
+    async def substitute(self, context: RunContext, name: str, lost: Worker) -> Worker | None:  # noqa: ARG002 - the protocol's
+        """Give another process here."""
+        return Worker(name=name, where=lost.where)
+
     async def is_alive(self, context: RunContext, worker: Worker) -> bool:
         """Say whether the agent's guardian still runs."""
         identity = _identity(_folder(context, worker.name) / "agent.pid")

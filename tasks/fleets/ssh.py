@@ -17,7 +17,7 @@ from tasks.fleets.spools import ship_fetched
 from tasks.fleets.wheelhouse import Payload, make_payload
 from tasks.fleets.worker_access import WorkerAccess, access_of, without_keys
 from tasks.observation import current_observer
-from tasks.run_context import RunContext
+from tasks.run_context import RunContext, worker_name
 
 log = logging.getLogger(__name__)
 
@@ -46,10 +46,18 @@ class SshFleet:
         self.access(context)  # a missing key file is said before anything is done
         hosts = self.hosts(context)
         await self._check_way_to_store(context)
-        return [Worker(name=name, where=str(host)) for name, host in hosts.items()]
+        return [Worker(name=name, where=str(hosts[name])) for name in context.workers]
+
+    async def substitute(self, context: RunContext, name: str, lost: Worker) -> Worker | None:
+        """Give a host that the scenario names beyond those of its workers, if one is left."""
+        host = self.hosts(context).get(name)
+        if host is None:
+            current_observer().warn(f"{lost.name} is not replaced: no further host is named")
+            return None
+        return Worker(name=name, where=str(host))
 
     def hosts(self, context: RunContext) -> dict[str, Host]:
-        """Return each worker's host."""
+        """Return the host of each worker and of each substitute that there may be, by name."""
         hosts = [Host.from_text(text) for text in context.scenario.fleet.hosts]
         if len(set(hosts)) < len(hosts):
             raise FleetError("A host is named twice.", hint="Each worker needs one of its own.")
@@ -59,7 +67,9 @@ class SshFleet:
                 f"{len(hosts)} hosts.",
                 hint="Name more with --host user@address:port, or set fleet.workers.",
             )
-        return dict(zip(context.workers, hosts, strict=False))
+        spare = context.scenario.fleet.replace_lost_workers
+        used = hosts if spare else hosts[: len(context.workers)]
+        return {worker_name(number): host for number, host in enumerate(used, 1)}
 
     def access(self, context: RunContext) -> Access:
         """Return how to log in to the hosts."""

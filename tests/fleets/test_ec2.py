@@ -12,6 +12,7 @@ from run_store.store import StoreAddress
 from scenarios.loading import load_scenario
 from scenarios.model import FleetSpec
 from tasks.fleets.ec2 import Ec2Fleet
+from tasks.fleets.ec2_ledger import Ledger
 from tasks.fleets.ec2_machines import addresses
 from tasks.fleets.ec2_network import relay_from_within, ssh_cidr
 from tasks.fleets.remote import Host
@@ -130,6 +131,56 @@ def test_a_machine_is_reached_by_the_address_that_is_asked_for(account: Account)
     assert found("") == [public["PublicIpAddress"], private["PrivateIpAddress"]]
     assert found("private") == [public["PrivateIpAddress"], private["PrivateIpAddress"]]
     assert found("public") == [public["PublicIpAddress"]]
+
+
+@pytest.mark.parametrize("spot", [True, False])
+async def test_a_substitute_is_rented_recorded_and_given_back(
+    tmp_path: Path, account: Account, store_address: StoreAddress, spot: bool
+) -> None:
+    """One machine more, like the others, for that of a lost worker, which goes first."""
+    context = context_of(tmp_path, account, store_address)
+    elsewhere = dataclasses.replace(context, folder=tmp_path / "elsewhere")
+    # None of these machines answers, as that of a lost worker.
+    lost_one, lost_other = await Ec2Fleet().acquire(context)
+    try:
+        if not spot:
+            none = {"Errors": [{"ErrorCode": "UnfulfillableCapacity", "ErrorMessage": "none"}]}
+            account.answer("CreateFleet", none)
+        fleet = Ec2Fleet()
+        new = await fleet.substitute(context, "worker-3", lost_one)
+        assert new is not None
+        newer = await fleet.substitute(context, "worker-4", lost_other)
+        assert newer is not None
+        machines = {one["InstanceId"]: one for one in instances_of(account.client)}
+        given = [worker.details["instance"] for worker in (lost_one, lost_other, new, newer)]
+        assert [machines[one]["State"]["Name"] for one in given] == [
+            *["terminated"] * 2,
+            *["running"] * 2,
+        ]
+        assert new.where == f"root@{machines[given[2]]['PrivateIpAddress']}:22"
+        assert (machines[given[2]].get("InstanceLifecycle") == "spot") is spot
+
+        def tags(instance: str) -> dict[str, str]:
+            return {
+                tag["Key"]: tag["Value"]
+                for tag in machines[instance]["Tags"]
+                if not tag["Key"].startswith("aws:")
+            }
+
+        assert tags(given[2]) == tags(given[0])
+        entries = Ledger(context.store(), context.run_id, 1, "eu-north-1").entries()
+        fleets = [one for one in entries if one.call == "CreateFleet"]
+        assert all(one.answered for one in fleets)
+        assert len({one.number for one in entries}) == len(entries)
+        assert len({one.token for one in fleets}) == len(fleets) == (3 if spot else 4)
+        assert [made.id for one in fleets for made in one.made] == given
+    finally:
+        assert await Ec2Fleet().release(elsewhere) == []
+    assert account.left() == []
+    # Behind the release there is nothing that another could be rented from.
+    with pytest.raises(FleetError, match="launch template"):
+        await Ec2Fleet().substitute(context, "worker-5", new)
+    assert account.left() == []
 
 
 async def test_failed_rental_leaves_nothing(
