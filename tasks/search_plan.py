@@ -244,8 +244,7 @@ def _phases(
             "name": "cool-down",
             "kind": "cooldown",
             "duration": min([*cool_s, COOL_DOWN_AT_MOST_S]),
-            # Back to what the relay held at first: connections that it refuses have no replica.
-            "connections": connections,
+            # Without a number it keeps what the last good step held.
             "edits_per_minute": 0,
         },
     ]

@@ -31,11 +31,11 @@ def scenario(**more: Any) -> Scenario:
 
 
 def test_a_search_is_one_stress_phase_between_warm_up_and_cool_down() -> None:
-    """It starts at the scenario's own load, in steps that double, and ends where it began."""
+    """It starts at the scenario's own load, in steps that double, and ends with what was held."""
     plan = planned_search(scenario(), Search(limit=640, hold_s=10))
     warm, search, cool = plan.scenario.phases
     assert plan.quest == Quest(start=40, limit=640)
-    assert (warm.connections, search.connections, cool.connections) == (40, 40, 40)
+    assert (warm.connections, search.connections, cool.connections) == (40, 40, None)
     assert search.has_steps
     assert search.max_connections == 640
     assert search.step_hold_s == 10
