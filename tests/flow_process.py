@@ -1,4 +1,4 @@
-"""The flow in a process of its own, which a test can send signals to."""
+"""A flow in a process of its own, which a test can send signals to."""
 
 from __future__ import annotations
 
@@ -23,10 +23,12 @@ MARK = "RELAY_LOAD_TEST_MARK"
 SCRIPT = textwrap.dedent(
     """
     import asyncio, json, sys
+    from flows.capacity import relay_capacity
     from flows.relay_load import relay_load
     from run_store.errors import RelayLoadError
+    flow = {"relay_load": relay_load, "relay_capacity": relay_capacity}[sys.argv[1]]
     try:
-        asyncio.run(relay_load(**json.loads(sys.argv[1])))
+        asyncio.run(flow(**json.loads(sys.argv[2])))
     except RelayLoadError as error:
         print("ENDED WITH", type(error).__name__, error, flush=True)
         sys.exit(error.exit_code)
@@ -80,9 +82,12 @@ def run_record(results: Path) -> RunRecord:
 
 
 class FlowProcess:
-    """`relay_load` with a long load, in a session of its own; its log is read as it comes."""
+    """A flow, with a long load unless it is told otherwise, in a session of its own.
 
-    def __init__(self, folder: Path, **parameters: Any) -> None:
+    Its log is read as it comes.
+    """
+
+    def __init__(self, folder: Path, flow: str = "relay_load", **parameters: Any) -> None:
         self.results = folder / "results"
         self.mark = uuid.uuid4().hex
         self._log = folder / "flow.log"
@@ -91,7 +96,7 @@ class FlowProcess:
         given = {"scenario": str(scenario), "results": str(self.results), **parameters}
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", SCRIPT, json.dumps(given)],
+                [sys.executable, "-c", SCRIPT, flow, json.dumps(given)],
                 stdout=log,
                 stderr=log,
                 env=own_environment(**{MARK: self.mark}),

@@ -1,11 +1,17 @@
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import State
+from prefect.flow_engine import run_flow
+from prefect.states import Scheduled
 
 from flows import capacity
 from flows.capacity import relay_calibrate, relay_capacity
@@ -14,6 +20,7 @@ from reports.history import lines
 from run_store.capacity import Calibration, CapacityResult, calibration_key
 from run_store.errors import DeadlineError
 from run_store.layout import RunLayout
+from run_store.messages import RunRecord
 from run_store.steps import Step
 from run_store.store import Store
 from scenarios.loading import load_scenario
@@ -21,7 +28,9 @@ from tasks import locks
 from tasks.calibration import advice_from
 from tasks.capacity import add_to_history
 from tasks.local_services import local_store
+from tests.flow_process import FlowProcess
 from tests.relay_process import start_relay
+from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.flow, pytest.mark.browser, pytest.mark.usefixtures("prefect_api")]
 LIMIT = 13
@@ -104,6 +113,67 @@ async def test_a_search_finds_what_the_relay_lets_in(
     assert result.sentence == summary["capacity"]["sentence"]
     assert "13 connections" in (tmp_path / run_id / "report.html").read_text(encoding="utf-8")
     assert (line.run_id, line.capacity, line.scenario) == (run_id, LIMIT, "local")
+
+
+@pytest.mark.timeout(240)
+async def test_a_killed_search_goes_on_from_its_last_step(tmp_path: Path) -> None:
+    """Nothing that was judged is measured again, and the answer is the one that it would have had.
+
+    The search's process is killed, and its flow run is retried, as the button in Prefect's UI does.
+    """
+    asked: dict[str, Any] = {
+        "scenario": "local",
+        "start": 8,
+        "limit": 64,
+        "edits_per_s": 4,
+        "hold": "2s",
+        "settle": "1s",
+        "overrides": {"fleet.workers": 1},
+        "results": str(tmp_path / "results"),
+    }
+    bucket = tmp_path / "results" / "store" / "relay-load" / "runs"
+    with start_relay("--max-connections", str(LIMIT)) as relay:
+        asked["relay_url"] = relay.url
+        first = FlowProcess(tmp_path, "relay_capacity", **asked)
+        try:
+            [judged] = await asyncio.to_thread(
+                wait_for,
+                lambda: list(bucket.glob("*/steps/01-search/000001.json")),
+                within_s=120,
+                why=lambda: first.said,
+            )
+            first.send(signal.SIGKILL)
+            first.wait()
+            await asyncio.to_thread(wait_for, lambda: not first.left(), within_s=60)
+        finally:
+            first.clean()
+        kept = [file.read_bytes() for file in sorted(judged.parent.iterdir())]
+        run_id = judged.parents[2].name
+        assert not list(bucket.glob("*/capacity.json")), "it had no answer yet"
+        async with get_client() as client:
+            [flow_run] = [
+                run for run in await client.read_flow_runs() if run_id.endswith(run.id.hex[-8:])
+            ]
+            again_at: State[None] = Scheduled(name="AwaitingRetry")
+            await client.set_flow_run_state(flow_run.id, again_at, force=True)
+            flow_run = await client.read_flow_run(flow_run.id)
+        again: Any = run_flow(relay_capacity, flow_run=flow_run, parameters=asked)
+        summary = await again
+    assert (summary["run_id"], summary["validity"]) == (run_id, "valid")
+    with local_store(tmp_path / "results") as address:
+        store = Store(address)
+        result = store.get_message(RunLayout(run_id).capacity, CapacityResult)
+        record = store.get_message(RunLayout(run_id).run, RunRecord)
+        keys = store.keys(RunLayout(run_id).steps())
+        bodies = [store.get(key) for key in keys]
+        [line] = lines(store)
+    assert bodies[: len(kept)] == kept
+    steps = [Step.model_validate_json(body) for body in bodies if body]
+    assert [step.connections for step in steps][:3] == [8, 16, LIMIT]
+    assert result is not None
+    assert (result.kind, result.capacity, line.capacity) == ("between", LIMIT, LIMIT)
+    assert record is not None
+    assert [attempt.first_phase for attempt in record.attempts] == [0, 1]
 
 
 async def test_a_cool_down_holds_what_the_last_good_step_held(tmp_path: Path) -> None:
