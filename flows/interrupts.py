@@ -1,4 +1,7 @@
-"""Ctrl-C on a running flow: once ends it in order, twice ends it now; teardown always runs."""
+"""Ctrl-C on a running flow: once ends it in order, twice ends it now; teardown always runs.
+
+SIGTERM is Prefect's; a flow that goes on in spite of it, because it was lost, is ended now.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import signal
 from types import FrameType, TracebackType
 from typing import Any, Self
 
+from flows.termination_watch import TerminationWatch
 from run_store.errors import InterruptedRunError
 from tasks.conductor import Conductor
 from tasks.observation import current_observer
@@ -33,6 +37,7 @@ class Interrupts:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._context: contextvars.Context | None = None
         self._before: Any = None
+        self._watch: TerminationWatch | None = None
         self._stage = "start"
 
     def __enter__(self) -> Self:
@@ -49,6 +54,7 @@ class Interrupts:
             self._before = signal.signal(signal.SIGINT, self._on_signal)
         except ValueError:
             self._before = None  # Not the main thread: whoever called us keeps its own handling.
+        self._watch = TerminationWatch(self._terminated).__enter__()
         return self
 
     def __exit__(
@@ -57,6 +63,8 @@ class Interrupts:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if self._watch is not None:
+            self._watch.__exit__(kind, error, trace)
         if self._before is not None:
             signal.signal(signal.SIGINT, self._before)
         if error is not None and (ours := self.as_error(error)) is not error:
@@ -97,6 +105,13 @@ class Interrupts:
         if self._loop is not None and not self._loop.is_closed():
             # It runs in whatever context the loop was in; the flow's own knows who shows the run.
             self._loop.call_soon_threadsafe(self._interrupted, context=self._context)
+
+    def _terminated(self) -> None:
+        """End the flow if SIGTERM has not: it is neither being cancelled nor torn down."""
+        ends = self._stage not in ("start", "load")
+        if self._task is not None and not ends and not self._task.cancelling():
+            current_observer().warn("stopping now")
+            self._task.cancel()
 
     def _interrupted(self) -> None:
         self.count += 1
