@@ -25,6 +25,7 @@ from tests.store_server import StoreServer
 
 INSIDE = Path(__file__).with_name("inside")
 POOL = "faults"
+SET_FOLDER = "prefect.deployments.steps.set_working_directory"
 WORKER_READY_WITHIN_S = 120.0
 BUSY_WITHIN_S = 20.0
 SCENARIO = """
@@ -122,7 +123,8 @@ class Stage:
                 "flow_id": flow["id"],
                 "work_pool_name": pool,
                 "entrypoint": "flows/relay_load.py:relay_load",
-                "path": str(PROJECT),
+                # As `prefect deploy` does it; a path would have each run copy all that is there.
+                "pull_steps": [{SET_FOLDER: {"directory": str(PROJECT)}}],
                 "enforce_parameter_schema": False,
             },
         )
