@@ -34,7 +34,7 @@ from benchmarks.faults.audit import audit
 from benchmarks.faults.case import Case, HungError, Result, Scale, SkippedError
 from benchmarks.faults.site import Site
 from benchmarks.faults.stage import Stage, set_stage
-from benchmarks.faults.table import write_into
+from benchmarks.faults.table import with_earlier, write_into
 
 FAMILIES = (
     cases_flow,
@@ -128,6 +128,25 @@ def totals(results: Sequence[Result]) -> dict[str, int]:
     }
 
 
+def in_words(counted: dict[str, int]) -> str:
+    """Return the totals as they are promised to be."""
+    text = (
+        f"{counted['cases']} cases, {counted['leaks']} leaks, {counted['rows_lost']} rows lost, "
+        f"{counted['hung']} hung"
+    )
+    return f"{text}, {counted['skipped']} not tried" if counted["skipped"] else text
+
+
+def document(file: Path, results: list[Result], earlier: Path | None, cases: list[Case]) -> None:
+    """Write the table into a document; say there which results are not of one and the same run."""
+    if earlier is None:
+        write_into(file, results, in_words(totals(results)))
+        return
+    again = ", ".join(result.case.name for result in results)
+    every = with_earlier(results, earlier, cases)
+    write_into(file, every, f"{in_words(totals(every))} (played again by themselves: {again})")
+
+
 def main(arguments: Sequence[str]) -> int:
     """Play what was asked for; return 1 if a case failed."""
     parser = argparse.ArgumentParser(prog="benchmarks.faults", description=__doc__)
@@ -138,6 +157,12 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--list", action="store_true", help="name the cases and end")
     parser.add_argument("--keep", type=Path, help="keep the cases' folders here")
     parser.add_argument("--document", type=Path, help="write the results' table into this one")
+    parser.add_argument(
+        "--earlier",
+        type=Path,
+        metavar="OUTPUT",
+        help="what a whole run printed: the table has its results of the cases not played now",
+    )
     options = parser.parse_args(arguments)
     scale = Scale(seed=options.seed, full=options.full)
     cases = chosen(all_cases(scale), options.only)
@@ -154,15 +179,9 @@ def main(arguments: Sequence[str]) -> int:
             print(row(result), flush=True)
     counted = totals(results)
     seconds = round(time.monotonic() - began)
-    summary = (
-        f"{counted['cases']} cases, {counted['leaks']} leaks, {counted['rows_lost']} rows lost, "
-        f"{counted['hung']} hung"
-    )
-    if counted["skipped"]:
-        summary += f", {counted['skipped']} not tried"
-    print(summary)
+    print(in_words(counted))
     if options.document is not None:
-        write_into(options.document, results, summary)
+        document(options.document, results, options.earlier, all_cases(scale))
     rows = [result.as_json() for result in results]
     print(json.dumps({**counted, "seconds": seconds, "seed": scale.seed, "rows": rows}))
     return int(counted["failed"] > 0 or not results)

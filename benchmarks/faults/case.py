@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     from benchmarks.faults.site import Site
@@ -71,6 +71,12 @@ class Result:
             "seconds": round(self.seconds, 1),
             "ok": self.is_good,
         }
+
+    @classmethod
+    def from_json(cls, case: Case, row: dict[str, Any]) -> Self:
+        """Return the row that `as_json` made plain values of."""
+        known = {one.name for one in fields(cls)} - {"case"}
+        return cls(case, **{name: value for name, value in row.items() if name in known})
 
 
 @dataclass(frozen=True)

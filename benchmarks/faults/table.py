@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.faults.case import Result
+from benchmarks.faults.case import Case, Result
 
 BEGIN, END = "<!-- faults: begin -->", "<!-- faults: end -->"
 
@@ -31,6 +32,24 @@ def as_markdown(results: Sequence[Result], summary: str) -> str:
         )
         lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines)
+
+
+def with_earlier(results: Sequence[Result], output: Path, cases: Sequence[Case]) -> list[Result]:
+    """Return, in the cases' order, these results and for all other cases those of an earlier run.
+
+    `output` is what that run printed. Raises ValueError if it ended without its results.
+    """
+    last = output.read_text(encoding="utf-8").rstrip().rpartition("\n")[2]
+    if not last.startswith("{"):
+        raise ValueError(f"{output} does not end with the results of a run")
+    known = {case.name: case for case in cases}
+    every = {
+        name: Result.from_json(known[name], row)
+        for row in json.loads(last)["rows"]
+        if (name := row["case"]) in known
+    }
+    every |= {result.case.name: result for result in results}
+    return [every[name] for name in known if name in every]
 
 
 def write_into(document: Path, results: Sequence[Result], summary: str) -> None:
