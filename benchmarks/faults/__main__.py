@@ -129,12 +129,14 @@ def totals(results: Sequence[Result]) -> dict[str, int]:
 
 
 def in_words(counted: dict[str, int]) -> str:
-    """Return the totals as they are promised to be."""
+    """Return the totals as one line; of what there must be none, it says so."""
     text = (
         f"{counted['cases']} cases, {counted['leaks']} leaks, {counted['rows_lost']} rows lost, "
         f"{counted['hung']} hung"
     )
-    return f"{text}, {counted['skipped']} not tried" if counted["skipped"] else text
+    for name, words in (("failed", "failed"), ("skipped", "not tried")):
+        text += f", {counted[name]} {words}" if counted[name] else ""
+    return text
 
 
 def document(file: Path, results: list[Result], earlier: Path | None, cases: list[Case]) -> None:
