@@ -18,9 +18,12 @@ from run_store.messages import Attempt, Lease, RunRecord
 from run_store.store import Store, StoreAddress
 from tasks.deploy import start_agents
 from tasks.fleets import ec2
+from tasks.fleets.base import Worker
 from tasks.fleets.ec2 import Ec2Fleet
 from tasks.fleets.ec2_resources import find_resources
+from tasks.fleets.remote import Host, connect
 from tasks.local_services import RelayAddress, local_store
+from tasks.run_context import RunContext
 from tests.fleets.emulated_ec2 import REGION, Account, powered_off
 from tests.fleets.ssh_hosts import needs_sshd
 from tests.fleets.test_ec2 import context_of
@@ -146,7 +149,13 @@ async def test_the_agents_lease_alone_ends_its_machine(
         keeper = threading.Thread(target=keep)
         keeper.start()
         try:
-            await start_agents(context, await Ec2Fleet().acquire(context))
+            workers = await Ec2Fleet().acquire(context)
+            wait_for(lambda: len(hosts) == len(workers))
+            found = [await commands_found(context, worker) for worker in workers]
+            assert sorted(found) == sorted(
+                [str(host / "power" / one) for one, *_ in COMMANDS] for host in hosts
+            )
+            await start_agents(context, workers)
             agents = [one for host in hosts for one in agents_below(host)]
             assert len(agents) == len(context.workers)
             # While the lease is raised nobody is powered off: nor must this machine ever be.
@@ -168,6 +177,13 @@ async def test_the_agents_lease_alone_ends_its_machine(
         wait_for(lambda: not any(agent.is_running() for agent in agents))
         left = [one.kind for one in find_resources(account.client, context.run_id)]
         assert left == ["launch template", "key pair", "security group"]  # these cost nothing
+
+
+async def commands_found(context: RunContext, worker: Worker) -> list[str]:
+    """Return where a login, which is how agents are started, finds what would end a machine."""
+    looks = "".join(f"command -v {command}\n" for command, *_ in COMMANDS)
+    async with await connect(Host.from_text(worker.where), Ec2Fleet().access(context)) as remote:
+        return (await remote.run_script(looks, [], within_s=20, doing="look")).split()
 
 
 def assert_only_noted(agent: psutil.Process, stand_ins: Path) -> None:
