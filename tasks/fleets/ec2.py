@@ -177,7 +177,10 @@ class Ec2Fleet(SshFleet):
         except TimeoutError:
             current_observer().warn(f"the machine of {lost.name} did not let its agent be stopped")
         await self._forget(lost.name)
-        await to_its_end(give_back_lost, _client(context), lost.details["instance"])
+        await to_its_end(self._end, context, lost.details["instance"])
+
+    def _end(self, context: RunContext, instance: str) -> None:
+        give_back_lost(_client(context), instance)
 
     def _rent_another(self, context: RunContext, name: str) -> str:
         order = replace(_order(context), workers=1, batch=f"-{name}")
@@ -186,7 +189,8 @@ class Ec2Fleet(SshFleet):
     async def _address(self, context: RunContext, instance: str) -> str:
         """Wait for a machine to run; return its address. Raises FleetError."""
         deadline = time.monotonic() + RUNNING_WITHIN_S
-        client, which = _client(context), context.scenario.fleet.addresses
+        client = await asyncio.to_thread(_client, context)
+        which = context.scenario.fleet.addresses
         while time.monotonic() < deadline:
             found = await asyncio.to_thread(addresses, client, [instance], within_s=0, which=which)
             if instance in found:
