@@ -9,6 +9,7 @@ import pytest
 
 from run_store.errors import FleetError, StoreError
 from run_store.messages import Lease, Order, PhaseRecord
+from scenarios.model import Phase
 from tasks import conductor as conductor_module
 from tasks import roll_call
 from tasks.conductor import Conductor
@@ -178,6 +179,34 @@ async def test_a_substitute_that_is_lost_is_replaced_too(
     await settled(conductor)
     assert (await conductor.run_phase(2)).slots == ["worker-4", "worker-2"]
     assert fleet.asked == ["worker-3", "worker-4"]
+
+
+async def test_a_substitute_joins_with_the_next_step_of_load(
+    context: RunContext, fleet: FakeFleet
+) -> None:
+    """The step in which a worker is lost is doubtful, and tried again with all slots held."""
+    steps = Phase.model_validate(
+        {
+            "name": "load",
+            "kind": "stress",
+            "duration": "60s",
+            "edits_per_minute": 60,
+            "step_connections": 2,
+            "max_connections": 8,
+            "step_ramp": "0.5s",
+            "step_settle": "0s",
+            "step_hold": "4s",
+        }
+    )
+    scenario = context.scenario.model_copy(update={"phases": (steps,), "objectives": ()})
+    conductor = await ready(replacing(replace(context, scenario=scenario)), fleet)
+    running = asyncio.create_task(conductor.run_phase(0))
+    await fleet.agents["worker-1"].has_order.wait()
+    fleet.kill("worker-1")
+    record = await running
+    assert record.slots == ["worker-3", "worker-2"]
+    assert record.lost[0].replaced_from == "00-load"
+    assert orders_of(context)[0].slots == ["worker-1", "worker-2"]
 
 
 async def test_nothing_is_sought_behind_the_end(context: RunContext, fleet: FakeFleet) -> None:
