@@ -13,7 +13,6 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import httpx
 
@@ -150,9 +149,9 @@ def _worker(site: Site, name: str) -> subprocess.Popen[bytes]:
 
     site.before_audit.callback(end)
 
-    def is_there() -> Any:
-        body = {"workers": {"name": {"any_": [name]}}}
-        return site.stage.ask("POST", f"/work_pools/{POOL}/workers/filter", body)
+    def is_there() -> bool:
+        known = site.stage.ask("POST", f"/work_pools/{POOL}/workers/filter", {})
+        return name in [one["name"] for one in known]
 
     until(is_there, within_s=UP_WITHIN_S, what=f"the worker {name}")
     return worker
