@@ -85,8 +85,13 @@ def _told_apart(site: Site, workers_in: tuple[int, ...]) -> None:
     summary = site.summary()
     numbers = [attempt["number"] for attempt in summary.get("attempts", [])]
     site.expect(numbers == [1, 2], f"the report tells of the attempts {numbers}")
-    counted = tuple(phase["attempt"] for phase in summary.get("phases", []))
+    told = {phase["label"]: phase["attempt"] for phase in summary.get("phases", [])}
+    counted = tuple(told.get(label, 0) for label in PHASES)
     site.expect(counted == _done_in(site), f"the report's phases are of the attempts {counted}")
+    # Connections that were open before come back first, and the report tells of that too.
+    goes_on = len(workers_in) > 1
+    back = [told[label] for label in told if label.endswith("-reconnect")]
+    site.expect(back == ([2] if goes_on else []), f"connections came back in the attempts {back}")
 
 
 def _done_in(site: Site) -> tuple[int, ...]:
