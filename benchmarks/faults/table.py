@@ -37,10 +37,12 @@ def as_markdown(results: Sequence[Result], summary: str) -> str:
 def with_earlier(results: Sequence[Result], output: Path, cases: Sequence[Case]) -> list[Result]:
     """Return, in the cases' order, these results and for all other cases those of an earlier run.
 
-    `output` is what that run printed. Raises ValueError if it ended without its results.
+    `output` is what that run printed, and `make` behind it. Raises ValueError if it ended without
+    its results.
     """
-    last = output.read_text(encoding="utf-8").rstrip().rpartition("\n")[2]
-    if not last.startswith("{"):
+    lines = output.read_text(encoding="utf-8").splitlines()
+    last = next((line for line in reversed(lines) if line.startswith("{")), "")
+    if not last:
         raise ValueError(f"{output} does not end with the results of a run")
     known = {case.name: case for case in cases}
     every = {
