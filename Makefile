@@ -8,6 +8,8 @@ SCENARIO ?= local
 ARGS ?=
 RUN := .venv/bin
 export PYTHON
+# Processes of ours start one another by the dozen: each would compile Prefect anew, for seconds.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup test-hosts demo test lint format bench faults faults-full lock clean
 
