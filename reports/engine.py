@@ -16,7 +16,7 @@ from typing import Any, Self
 import duckdb
 import pyarrow as pa
 
-from reports.facts import PhaseFacts, RunFacts, phase_from_samples, read_facts
+from reports.facts import PhaseFacts, RunFacts, in_turn, phase_from_samples, read_facts
 from reports.loading import connect, insert_samples, make_table, name_places, put_facts, read_parts
 from reports.parts import (
     Listing,
@@ -301,7 +301,7 @@ def _counted_phases(facts: RunFacts, listing: Listing) -> tuple[PhaseFacts, ...]
         attempts[part.phase] = max(attempts.get(part.phase, 0), part.attempt)
     for label, attempt in attempts.items():
         known.setdefault(label, phase_from_samples(label, attempt, facts.scenario))
-    return tuple(sorted(known.values(), key=lambda phase: (phase.index, phase.label)))
+    return tuple(sorted(known.values(), key=in_turn))
 
 
 def _counted(phases: Sequence[PhaseFacts]) -> frozenset[tuple[str, int]]:

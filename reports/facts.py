@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -209,7 +210,12 @@ def _phases(records: Iterable[PhaseRecord], orders: Iterable[Order]) -> list[Pha
             edits_planned=None,
             stopped_early="",
         )
-    return sorted(phases.values(), key=lambda phase: (phase.index, phase.label))
+    return sorted(phases.values(), key=in_turn)
+
+
+def in_turn(phase: PhaseFacts) -> tuple[int, float, str]:
+    """Return what phases are sorted by: a retry's reconnect comes before the phase it is for."""
+    return phase.index, math.inf if phase.started_us is None else phase.started_us, phase.label
 
 
 def _from_record(record: PhaseRecord) -> PhaseFacts:

@@ -21,4 +21,4 @@ SELECT
     (t.started_us - r.origin_us) / 1e6 AS from_s,
     (t.ended_us - r.origin_us) / 1e6 AS to_s
 FROM timed t, run r
-ORDER BY t.index, t.label;
+ORDER BY t.index, t.started_us, t.label;
