@@ -63,7 +63,7 @@ def test_a_kill_costs_two_seconds_of_samples_at_most(restart: Restart) -> None:
     assert len(before) > 10
     assert before <= set(rows)
     rejoined_us = min(at for edit, at in due_us.items() if edit in rows and at > killed_us)
-    assert rejoined_us < killed_us + 20e6
+    assert rejoined_us < killed_us + 30e6
     after = {e for e, at in due_us.items() if rejoined_us <= at < restart.told_at * 1e6 - 1.5e6}
     assert len(after) > 10
     assert after <= set(rows)
