@@ -11,11 +11,12 @@ export PYTHON
 # Processes of ours start one another by the dozen: each would compile Prefect anew, for seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup test-hosts demo test lint format bench faults faults-full lock clean
+.PHONY: help setup test-hosts demo test slow lint format bench faults faults-full lock clean
 
 help:
 	@echo "make demo    load a local relay with 40 browser connections for about 75 s, and report"
 	@echo "make test    lint, types and tests (ARGS=... goes to pytest)"
+	@echo "make slow    the tests that take a minute each"
 	@echo "make lint    lint and types only"
 	@echo "make bench   measure what the README claims; writes benchmarks/results.md"
 	@echo "make faults  interrupt and kill runs at random instants, and count what leaks"
@@ -32,6 +33,9 @@ demo: setup
 
 test: lint test-hosts
 	@scripts/test $(ARGS)
+
+slow: test-hosts
+	@$(RUN)/python -m pytest -m slow $(ARGS)
 
 lint: setup
 	@$(RUN)/ruff check .

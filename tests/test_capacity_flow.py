@@ -115,6 +115,7 @@ async def test_a_search_finds_what_the_relay_lets_in(
     assert (line.run_id, line.capacity, line.scenario) == (run_id, LIMIT, "local")
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(240)
 async def test_a_killed_search_goes_on_from_its_last_step(tmp_path: Path) -> None:
     """Nothing that was judged is measured again, and the answer is the one that it would have had.
@@ -176,6 +177,7 @@ async def test_a_killed_search_goes_on_from_its_last_step(tmp_path: Path) -> Non
     assert [attempt.first_phase for attempt in record.attempts] == [0, 1]
 
 
+@pytest.mark.slow
 async def test_a_cool_down_holds_what_the_last_good_step_held(tmp_path: Path) -> None:
     """Of connections that the relay refuses nothing is asked any more, and no edit is lost."""
     scenario = tmp_path / "upwards.toml"

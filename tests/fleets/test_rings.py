@@ -57,6 +57,7 @@ async def test_the_sweep_alone_empties_the_account(
     assert account.left() == []
 
 
+@pytest.mark.slow
 async def test_finally_alone_empties_the_account(
     tmp_path: Path,
     account: Account,
@@ -121,6 +122,7 @@ async def test_the_hook_alone_empties_the_account(
     assert account.left() == []
 
 
+@pytest.mark.slow
 @needs_sshd
 @pytest.mark.skipif(Path("/run/systemd/system").exists(), reason="agents would be systemd's here")
 async def test_the_agents_lease_alone_ends_its_machine(

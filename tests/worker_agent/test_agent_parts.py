@@ -214,7 +214,8 @@ def test_cpu_is_that_of_the_time_between_two_samples() -> None:
     # the two samples, and at most what it did from before the first to after the second.
     least = (ended_inside[1] - began_inside[1]) / (ended[0] - began[0]) * 100
     most = (ended[1] - began[1]) / (ended_inside[0] - began_inside[0]) * 100
-    tick = 5.0
+    # The kernel counts in hundredths of a second, and the tests' own servers are children too.
+    tick = 10.0
     assert least - tick <= usage.browser_cpu_percent <= most + tick
     assert usage.browser_cpu_percent > 10
     assert usage.agent_cpu_percent > 10
