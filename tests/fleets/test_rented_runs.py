@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,22 +15,17 @@ from tests.fleets.ssh_hosts import needs_sshd
 from tests.test_up import api_of, relay_of, run_deployment, started
 
 
-def summary_of(folder: Path, scenario: str) -> dict[str, Any]:
-    [file] = folder.glob(f"results/{scenario}-*/summary.json")
-    summary: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    return summary
-
-
 @needs_sshd
 @pytest.mark.flow
 @pytest.mark.browser
 @pytest.mark.timeout(500)
-def test_deployed_runs_on_rented_machines(
-    tmp_path: Path, account: Account, worker_environment: Path
+@pytest.mark.parametrize("scenario", ["baseline", pytest.param("heavy", marks=pytest.mark.slow)])
+def test_a_deployed_run_on_rented_machines(
+    tmp_path: Path, account: Account, worker_environment: Path, scenario: str
 ) -> None:
     """Machines are rented, deployed to over pinned SSH, loaded with, billed, and all given back.
 
-    Both runs are those of `prefect.yaml`, shortened; the relay is the one that `up` has.
+    The run is that of `prefect.yaml`, shortened; the relay is the one that `up` has.
     """
     ports = ["--port", str(free_port()), "--relay-port", str(free_port())]
     with (
@@ -39,29 +33,28 @@ def test_deployed_runs_on_rented_machines(
         account.hypervisor(tmp_path / "hosts", environment=worker_environment) as hosts,
     ):
         api, relay = api_of(up, log), relay_of(log)
-        shortened = {**SHORT, **account.fleet(), "phases.warmup.connections": 4}
-        run_deployment(tmp_path, api, "relay-load/baseline", relay_url=relay, overrides=shortened)
-        assert account.left() == []
-        fewer = {"fleet.workers": 2, "connections_per_document": 3}
+        shortened = {
+            **SHORT,
+            **account.fleet(),
+            "phases.warmup.connections": 4,
+            "fleet.workers": 2,
+            "connections_per_document": 3,
+        }
         run_deployment(
-            tmp_path,
-            api,
-            "relay-load/heavy",
-            relay_url=relay,
-            overrides={**shortened, **fewer},
+            tmp_path, api, f"relay-load/{scenario}", relay_url=relay, overrides=shortened
         )
         assert account.left() == []
         up.send_signal(signal.SIGINT)
         assert up.wait(60) == 0
-    assert len(hosts) == 4
+    assert len(hosts) == 2
     for host in hosts:
         assert not (host / "prefix" / "runs").exists()
         assert not powered_off(host)
-    for scenario in ("baseline", "heavy"):
-        summary = summary_of(tmp_path, scenario)
-        assert summary["verdict"] == "passed"
-        assert summary["connections"]["peak"] == 6
-        assert [worker["worker"] for worker in summary["workers"]] == ["worker-1", "worker-2"]
-        assert 0 < summary["cost"]["actual_usd"] < 0.05
+    [file] = tmp_path.glob(f"results/{scenario}-*/summary.json")
+    summary = json.loads(file.read_text(encoding="utf-8"))
+    assert summary["verdict"] == "passed"
+    assert summary["connections"]["peak"] == 6
+    assert [worker["worker"] for worker in summary["workers"]] == ["worker-1", "worker-2"]
+    assert 0 < summary["cost"]["actual_usd"] < 0.05
     said = (tmp_path / "results" / "prefect" / "worker.log").read_text(encoding="utf-8")
     assert "estimate: about $" in said

@@ -114,7 +114,12 @@ def test_the_new_connections_hold_all_documents_they_need(restart: Restart) -> N
     late = [row for row in after if row["started_us"] - row["intended_us"] > 2_000_000]
     assert late == []
     shown = Counter(row["edit"] for row in restart.run.rows("deliveries", restart.cut))
-    settled = sorted(after, key=lambda row: row["intended_us"])[5:]
+    in_sync: dict[int, int] = {}
+    for row in restart.run.rows("connections", restart.cut):
+        if row["event"] == "synced" and row["at_us"] > killed_us:
+            in_sync.setdefault(row["connection"], row["at_us"])
+    assert sorted(in_sync) == list(range(6))
+    settled = [row for row in after if row["intended_us"] > max(in_sync.values())]
     assert settled
     assert all(shown[row["edit"]] >= 5 for row in settled)
 
