@@ -36,7 +36,7 @@ def why_none(scenario: Scenario, index: int, asked: int) -> str:
     return ""
 
 
-def held_by(holders: Sequence[str], substitutes: Mapping[str, str]) -> list[str]:
+def holders_after(holders: Sequence[str], substitutes: Mapping[str, str]) -> list[str]:
     """Return who holds each slot once those that have a substitute give it theirs.
 
     The slots stay as many as they were: connection k lives in slot k modulo their number.
@@ -84,7 +84,7 @@ class Substitutes:
                 worker = task.result()
                 if worker is not None:
                     ready[lost] = worker
-        self.holders = held_by(self.holders, {lost: one.name for lost, one in ready.items()})
+        self.holders = holders_after(self.holders, {lost: one.name for lost, one in ready.items()})
         return ready
 
     @property

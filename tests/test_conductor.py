@@ -17,7 +17,7 @@ from tasks.lease_keeper import LeaseKeeper
 from tasks.observation import Snapshot, snapshot_of
 from tasks.roll_call import CATCH_UP_S, Beats
 from tasks.run_context import RunContext
-from tasks.substitution import held_by, why_none
+from tasks.substitution import holders_after, why_none
 from tests.fake_fleet import FakeFleet
 from tests.store_server import StoreServer
 from tests.waiting import wait_for
@@ -267,7 +267,7 @@ def test_when_a_lost_worker_is_replaced(
 )
 def test_a_substitute_has_the_very_slot(substitutes: dict[str, str], holders: list[str]) -> None:
     """Each slot keeps its place, since connections are counted by it."""
-    assert held_by(["worker-1", "worker-2"], substitutes) == holders
+    assert holders_after(["worker-1", "worker-2"], substitutes) == holders
 
 
 async def test_the_load_ends_when_all_workers_are_gone(
