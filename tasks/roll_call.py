@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -24,6 +25,9 @@ CATCH_UP_S = 30.0
 
 ASKED_WITHIN_S = 10.0
 
+PROMPT_S = 1.0
+"""An answer of the store that took longer found it away, or nearly so, for the time beyond."""
+
 
 def now_us() -> int:
     """Return the wall clock in microseconds since the epoch."""
@@ -34,8 +38,8 @@ class Beats:
     """How long each worker has been silent, by one monotonic clock; it is asked for the time.
 
     Time during which the store did not answer is not counted: nothing is known of it. Nor is as
-    much time again after it, up to `CATCH_UP_S`: a worker that backed off while the store was
-    away is heard only at its next try.
+    much time again after it, up to `CATCH_UP_S` for one beat: a worker that backed off while the
+    store was away is heard only at its next try.
     """
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -44,27 +48,34 @@ class Beats:
         self._looked_at: dict[str, float] = {}
         self._away_s: dict[str, float] = {}
 
-    def heard(self, worker: str, beat: int) -> float:
-        """Take the number of a worker's last beat; return its silence in seconds."""
+    def heard(self, worker: str, beat: int, *, took_s: float = 0.0) -> float:
+        """Take the number of a worker's last beat; return its silence in seconds.
+
+        `took_s` is how long the store took to tell it. Of an answer that came late the time
+        beyond `PROMPT_S` counts as an outage: the worker's own calls waited as well.
+        """
         now = self._monotonic()
         known = self._seen.get(worker)
-        catch_up_s = min(self._away_s.pop(worker, 0.0), CATCH_UP_S)
         if known is None or known[0] != beat:
             self._seen[worker] = (beat, now)
-        else:
-            self._seen[worker] = (beat, known[1] + catch_up_s)
+            self._away_s[worker] = 0.0
+        elif took_s > PROMPT_S:
+            self._was_away(worker, took_s - PROMPT_S)
         self._looked_at[worker] = now
-        return max(now - self._seen[worker][1], 0.0)
+        catch_up_s = min(self._away_s[worker], CATCH_UP_S)
+        return max(now - self._seen[worker][1] - catch_up_s, 0.0)
 
     def store_silent(self, worker: str) -> None:
-        """Take that nothing could be read of a worker."""
-        now = self._monotonic()
+        """Take that nothing could be read of a worker since the last look."""
         if worker in self._seen:
-            beat, risen = self._seen[worker]
-            away_s = now - self._looked_at[worker]
-            self._seen[worker] = (beat, risen + away_s)
-            self._away_s[worker] = self._away_s.get(worker, 0.0) + away_s
+            now = self._monotonic()
+            self._was_away(worker, now - self._looked_at[worker])
             self._looked_at[worker] = now
+
+    def _was_away(self, worker: str, away_s: float) -> None:
+        beat, risen = self._seen[worker]
+        self._seen[worker] = (beat, risen + away_s)
+        self._away_s[worker] += away_s
 
 
 class RollCall:
@@ -113,26 +124,22 @@ class RollCall:
 
     async def look(self) -> None:
         """Read every worker's heartbeat, and whether somebody asked for the run's end."""
-        layout, attempt = self._context.layout, self._context.attempt
-        *statuses, stop = await asyncio.gather(
-            *(
-                asyncio.to_thread(self._store.get_message, layout.status(attempt, name), Status)
-                for name in self._workers
-            ),
-            asyncio.to_thread(self._store.get, layout.stop),
-            return_exceptions=True,
+        reading = asyncio.gather(
+            *(self._read(name) for name in self._workers), return_exceptions=True
         )
-        if isinstance(stop, bytes):
-            self.stop_asked = "asked to stop"
-        self.is_blind = any(isinstance(status, StoreError) for status in statuses)
-        for name, status in zip(self._workers, statuses, strict=True):
-            if isinstance(status, StoreError):
-                log.warning("the heartbeat of %s could not be read: %s", name, status)
+        with contextlib.suppress(StoreError):
+            if await asyncio.to_thread(self._store.get, self._context.layout.stop) is not None:
+                self.stop_asked = "asked to stop"
+        heard = await reading
+        self.is_blind = any(isinstance(answer, StoreError) for answer in heard)
+        for name, answer in zip(self._workers, heard, strict=True):
+            if isinstance(answer, StoreError):
+                log.warning("the heartbeat of %s could not be read: %s", name, answer)
                 self._beats.store_silent(name)
-            elif isinstance(status, BaseException):
-                raise status
+            elif isinstance(answer, BaseException):
+                raise answer
             else:
-                await self._heard(name, status if isinstance(status, Status) else None)
+                await self._heard(name, *answer)
 
     def lose(self, name: str, reason: str) -> None:
         """Take a worker for lost from now on."""
@@ -161,6 +168,13 @@ class RollCall:
         self.lost[lost] = self.lost[lost].model_copy(update=update)
         current_observer().warn(f"{lost} is replaced by {worker.name} from {phase} on")
 
+    async def _read(self, name: str) -> tuple[Status | None, float]:
+        """Return a worker's heartbeat, if it wrote one, and how long the store took in seconds."""
+        began = time.monotonic()
+        key = self._context.layout.status(self._context.attempt, name)
+        status = await asyncio.to_thread(self._store.get_message, key, Status)
+        return status, time.monotonic() - began
+
     def _due(self, name: str) -> int:
         """Return how many connections a worker should have now, by the order in force."""
         order = self.order
@@ -169,7 +183,7 @@ class RollCall:
         due = connections_planned(order, (now_us() - order.starts_at_us) / 1e6)
         return sum(slot_of(connection, order) == name for connection in range(due))
 
-    async def _heard(self, name: str, status: Status | None) -> None:
+    async def _heard(self, name: str, status: Status | None, took_s: float) -> None:
         if name in self.lost:
             if status is not None and status.leaving is not None:
                 self.statuses[name] = status  # it still ships, and says what
@@ -177,7 +191,7 @@ class RollCall:
         silent_s = 0.0
         if status is not None:
             self.statuses[name] = status
-            silent_s = self._beats.heard(name, status.beat)
+            silent_s = self._beats.heard(name, status.beat, took_s=took_s)
             if status.leaving is not None:
                 self.lose(name, f"leaves: {status.leaving.reason}")
                 return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from run_store.layout import RunLayout
@@ -39,7 +40,11 @@ class RunContext:
         return RunLayout(self.run_id)
 
     def store(self) -> Store:
-        """Return a client of the run's store."""
+        """Return the client of the run's store, which all steps of the attempt share."""
+        return self._store
+
+    @cached_property
+    def _store(self) -> Store:
         return Store(self.address)
 
     @property

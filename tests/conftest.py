@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 import os
 import signal
 from collections.abc import Iterator
@@ -16,14 +17,21 @@ from tests.store_server import StoreServer
 # No test may reach out, and a test's server is nobody else's business.
 os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
 os.environ.pop("RELAY_URL", None)
+# The emulator of EC2 makes a thousand images for each account otherwise, and takes a second.
+os.environ["MOTO_AMIS_PATH"] = str(Path(__file__).with_name("fleets") / "images.json")
+# Each call of the emulator's is said otherwise, thousands of times.
+logging.getLogger("werkzeug").setLevel(logging.WARNING)
 # A shell has its background jobs ignore Ctrl-C, and what the tests start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 # What takes longest comes first, so that both processes of the tests end at about the same time.
-FIRST = ("flow", "test_up.py", "hosts", "test_conductor.py")
+FIRST = ("flow", "hosts", "test_rented_runs.py", "test_up.py", "test_conductor.py")
+NEVER_LATE = ("test_agent_spool.py", "test_journey_module.py", "test_agent_document_ids.py")
+"""Of the agents' tests those that judge no time."""
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist writes the groups behind the tests' names
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Set apart what must run alone; keep those together that share what is slow to make.
 
@@ -41,10 +49,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return FIRST.index(name) if name in FIRST else len(FIRST)
 
     for item in items:
-        if item.path.parent.name == "worker_agent":
+        if item.path.parent.name == "worker_agent" and item.path.name not in NEVER_LATE:
             item.add_marker(pytest.mark.alone)
         item.add_marker(pytest.mark.xdist_group(group(item)))
     items.sort(key=turn)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Fail where groups are not heeded: a test's server would be started for each test."""
+    in_groups = session.config.getoption("dist", "no") == "loadgroup"
+    if in_groups and "PYTEST_XDIST_WORKER" in os.environ:
+        alone = [item.nodeid for item in session.items if "@" not in item.nodeid]
+        assert not alone, f"pytest-xdist does not know the group of {alone[0]}"
 
 
 @pytest.fixture(scope="session")

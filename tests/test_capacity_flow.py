@@ -198,6 +198,7 @@ async def test_a_cool_down_holds_what_the_last_good_step_held(tmp_path: Path) ->
     assert "outside the stress phase" in rows["connections.failed == 0 stop"]["sentence"]
 
 
+@pytest.mark.slow
 async def test_a_calibration_says_what_one_worker_holds(tmp_path: Path) -> None:
     """Up to the limit if nothing gave way before it, and that it is at least that."""
     with start_relay() as relay:

@@ -15,7 +15,7 @@ from tasks import roll_call
 from tasks.conductor import Conductor
 from tasks.lease_keeper import LeaseKeeper
 from tasks.observation import Snapshot, snapshot_of
-from tasks.roll_call import CATCH_UP_S, Beats
+from tasks.roll_call import CATCH_UP_S, PROMPT_S, Beats
 from tasks.run_context import RunContext
 from tasks.substitution import holders_after, why_none
 from tests.fake_fleet import FakeFleet
@@ -409,6 +409,22 @@ def test_silence_counts_only_while_the_store_answers() -> None:
     now[0] += 1
     assert beats.heard("w", 2) == 1
     beats.store_silent("never seen")
+
+
+def test_an_answer_that_came_late_found_the_store_away() -> None:
+    """What the store took beyond a second is no silence, but it excuses no worker for ever."""
+    now = [0.0]
+    beats = Beats(lambda: now[0])
+    assert beats.heard("w", 1) == 0
+    now[0] = 21.0
+    assert beats.heard("w", 1, took_s=20 + PROMPT_S) == 0
+    now[0] = 41.0
+    # 20 s of it were no answer, and as many are to catch up in.
+    assert beats.heard("w", 1) == 41 - 20 - 20
+    for _ in range(100):
+        now[0] += 5.0
+        silent_s = beats.heard("w", 1, took_s=3 + PROMPT_S)
+    assert silent_s == 100 * (5 - 3) + 21 - CATCH_UP_S
 
 
 def test_a_snapshot_counts_rates_from_the_one_before() -> None:

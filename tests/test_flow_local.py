@@ -109,6 +109,7 @@ async def test_a_run_passes(tmp_path: Path, mark: str) -> None:
     assert "passed" in str(artifacts["report"].data)
 
 
+@pytest.mark.slow
 async def test_one_of_two_workers_is_killed(tmp_path: Path, mark: str) -> None:
     """The run goes on to its report, which is invalid and says who was lost, when and with what."""
     results = tmp_path / "results"
@@ -133,6 +134,7 @@ async def test_one_of_two_workers_is_killed(tmp_path: Path, mark: str) -> None:
     assert await asyncio.to_thread(wait_for, lambda: nothing_left(mark))
 
 
+@pytest.mark.slow
 async def test_all_workers_are_killed(tmp_path: Path, mark: str) -> None:
     """A run whose workers are all gone ends soon, with a report of what was measured."""
     results = tmp_path / "results"
@@ -155,6 +157,7 @@ async def test_all_workers_are_killed(tmp_path: Path, mark: str) -> None:
     assert await asyncio.to_thread(wait_for, lambda: nothing_left(mark))
 
 
+@pytest.mark.slow
 async def test_a_retry_goes_on_where_the_run_stands(tmp_path: Path, mark: str) -> None:
     """Retrying the flow run keeps its complete phases, reconnects, and does the rest."""
     results = tmp_path / "results"
@@ -209,6 +212,7 @@ async def test_a_run_that_fails_before_its_load_is_reported(tmp_path: Path) -> N
     assert (results / record.run_id / "report.html").stat().st_size > 0
 
 
+@pytest.mark.slow
 async def test_runs_of_one_relay_take_turns(tmp_path: Path, quiet_relay: RelayAddress) -> None:
     """While another run has the relay nothing is started; then the run passes."""
     results = tmp_path / "results"
@@ -229,7 +233,10 @@ async def test_runs_of_one_relay_take_turns(tmp_path: Path, quiet_relay: RelayAd
         assert store.keys(claims) == []
 
 
-@pytest.mark.parametrize(("moment", "reported"), [("deploy: ", False), ("00-load: ", True)])
+@pytest.mark.parametrize(
+    ("moment", "reported"),
+    [pytest.param("deploy: ", False, marks=pytest.mark.slow), ("00-load: ", True)],
+)
 def test_ctrl_c_once(begin: Begin, moment: str, reported: bool) -> None:
     """Once ends the run in order, and what was measured is reported."""
     flow = begin()
@@ -243,6 +250,7 @@ def test_ctrl_c_once(begin: Begin, moment: str, reported: bool) -> None:
     assert not list(flow.results.glob("**/agent.json"))
 
 
+@pytest.mark.slow
 def test_ctrl_c_twice(begin: Begin) -> None:
     """Twice ends it now, without a report, and everything is given back all the same."""
     flow = begin()
@@ -269,6 +277,7 @@ def test_a_terminated_flow_tears_down(begin: Begin) -> None:
     assert not list(flow.results.glob("**/agent.json"))
 
 
+@pytest.mark.slow
 def test_a_killed_flow_leaves_no_process(
     begin: Begin, store_server: StoreServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -35,6 +35,7 @@ class Hearing(Silent):
         self.warnings.append(text)
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 async def test_a_killed_agents_connections_go_on_with_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

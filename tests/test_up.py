@@ -112,10 +112,9 @@ def switch_on_weekly(api: str) -> None:
 
 
 @pytest.mark.flow
-@pytest.mark.browser
-@pytest.mark.timeout(420)
-def test_a_deployment_runs_and_ctrl_c_ends_all(tmp_path: Path) -> None:
-    """All deployments are there, one of them runs to its report, and nothing stays after Ctrl-C.
+@pytest.mark.timeout(300)
+def test_all_deployments_are_there_and_keep_what_a_user_chose(tmp_path: Path) -> None:
+    """The server makes runs of what has a schedule, and nothing stays after Ctrl-C.
 
     Registering once more leaves a schedule on that was switched on, and a parameter that was set.
     """
@@ -137,7 +136,20 @@ def test_a_deployment_runs_and_ctrl_c_ends_all(tmp_path: Path) -> None:
         assert weekly["parameters"]["max_usd"] == 10
         # The sweep has a schedule: the server itself must make runs of it.
         wait_for(lambda: scheduled_runs(api), within_s=60)
-        run_deployment(tmp_path, api, "relay-load/local", overrides=SHORT)
+        up.send_signal(signal.SIGINT)
+        assert up.wait(60) == 0
+    wait_for(lambda: not processes_of(tmp_path), why=lambda: processes_of(tmp_path))
+
+
+@pytest.mark.slow
+@pytest.mark.flow
+@pytest.mark.browser
+@pytest.mark.timeout(420)
+def test_a_deployment_runs_to_its_report(tmp_path: Path) -> None:
+    """It loads the relay that `up` has, and its report lies in the folder where `up` stands."""
+    ports = ["--port", str(free_port()), "--relay-port", str(free_port())]
+    with started(tmp_path, *ports) as (up, log):
+        run_deployment(tmp_path, api_of(up, log), "relay-load/local", overrides=SHORT)
         assert len(list(tmp_path.glob("results/local-*/report.html"))) == 1
         run = json.loads(relay_load("runs", "--json", cwd=tmp_path).out)[0]
         assert (run["verdict"], run["relay_url"]) == ("passed", relay_of(log))

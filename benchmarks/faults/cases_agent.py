@@ -19,6 +19,11 @@ def cases(scale: Scale) -> Iterator[Case]:
     still_s = scale.outage_s(4, 20)
     yield Case("agent/SIGKILL", "one of two agents is killed in the load", _killed)
     yield Case(
+        "agent/replaced",
+        "one of two agents is killed in the warm-up, and fleet.replace_lost_workers is on",
+        _replaced,
+    )
+    yield Case(
         "agent/SIGSTOP",
         f"the only agent stands still for {still_s:g} s in the load",
         _still(still_s),
@@ -34,6 +39,19 @@ def _killed(site: Site) -> str:
     site.agents()["worker-1"].kill()
     site.must_name("worker-1")
     return site.wait()
+
+
+def _replaced(site: Site) -> str:
+    site.overrides |= {"fleet.workers": 2, "fleet.replace_lost_workers": True}
+    site.overrides["phases.warmup.duration"] = "15s"
+    site.plainly()
+    site.order(1)
+    site.agents()["worker-1"].kill()
+    site.must_name("worker-1", "replaced by worker-3 from 01-load on")
+    ended = site.wait()
+    edits = {one["worker"]: one["edits_completed"] for one in site.summary()["workers"]}
+    site.expect(edits.get("worker-3", 0) > 0, f"worker-3 made no edits: {edits}")
+    return ended
 
 
 def _still(seconds: float) -> Callable[[Site], str]:

@@ -1,4 +1,4 @@
-"""A network namespace with two cables to this machine: one to S3, one to the relay."""
+"""A network namespace with three cables to this machine: to S3, the relay and the orchestrator."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from typing import Self
 from benchmarks.faults.case import HungError, SkippedError
 
 _NUMBERS = itertools.count(1)
-CABLES = ("s", "r")
+CABLES = {"s": 1, "r": 5, "o": 9}
+"""Our end's last number at each; the other end has the next."""
 
 
 class Namespace:
     """A context manager that gives itself; an agent is put into it by its `name`.
 
-    `store_host` and `relay_host` are this machine's addresses at the two cables. Raises
-    SkippedError where namespaces cannot be made.
+    `store_host` and `relay_host` are this machine's addresses at their cables, `inner_host` is the
+    namespace's own at the orchestrator's. Raises SkippedError where namespaces cannot be made.
     """
 
     def __init__(self) -> None:
@@ -27,6 +28,7 @@ class Namespace:
         self.name = f"rl{os.getpid() % 100000}n{number}"
         self._net = f"10.213.{(os.getpid() + number) % 250}"
         self.store_host, self.relay_host = f"{self._net}.1", f"{self._net}.5"
+        self.inner_host = f"{self._net}.10"
 
     def __enter__(self) -> Self:
         if os.geteuid() != 0:
@@ -39,7 +41,7 @@ class Namespace:
             raise SkippedError(f"this machine makes no network namespace: {error}") from error
         try:
             _ip("-n", self.name, "link", "set", "lo", "up")
-            for cable, host in zip(CABLES, (1, 5), strict=True):
+            for cable, host in CABLES.items():
                 ours, theirs = self._end(cable), f"{cable}0"
                 peer = ("type", "veth", "peer", "name", theirs, "netns", self.name)
                 _ip("link", "add", ours, *peer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -21,9 +22,11 @@ from flows.cli_prefect import prefect_server
 from tasks import processes
 from tasks.local_services import free_port
 from tasks.processes import PROJECT
+from tests.fleets.ssh_hosts import installed_worker
 from tests.store_server import StoreServer
 
 INSIDE = Path(__file__).with_name("inside")
+FIRST_HOST = "127.0.1.140"
 POOL = "faults"
 SET_FOLDER = "prefect.deployments.steps.set_working_directory"
 WORKER_READY_WITHIN_S = 120.0
@@ -63,6 +66,8 @@ class Stage:
     store: StoreServer
     scale: Scale
     length_s: float = 25.0
+    _host_lock: threading.Lock = field(default_factory=threading.Lock)
+    _installed: Path | None = None
     _worker_lock: threading.Lock = field(default_factory=threading.Lock)
     _worker: processes.GuardedProcess | None = None
     _deployment: str = ""
@@ -111,6 +116,18 @@ class Stage:
                 self._worker = self.start_worker("faults", POOL)
                 self._deployment = self.deploy("suite", POOL)
         return self._deployment
+
+    def installed_worker(self) -> Path:
+        """Return what a deployment installs on a host, which finds the suite's hooks there."""
+        with self._host_lock:
+            if self._installed is None:
+                folder = self.folder / "first-host"
+                folder.mkdir()
+                environment = asyncio.run(installed_worker(folder, FIRST_HOST))
+                [packages] = environment.glob("lib/python3.*/site-packages")
+                (packages / "sitecustomize.py").symlink_to(INSIDE / "sitecustomize.py")
+                self._installed = environment
+        return self._installed
 
     def deploy(self, name: str, pool: str) -> str:
         """Register the flow for a work pool; return the deployment's id."""

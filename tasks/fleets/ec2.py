@@ -47,6 +47,7 @@ STOP_IN_HASTE_WITHIN_S = 15.0
 GONE_WITHIN_S = 300.0
 GONE_IN_HASTE_WITHIN_S = 5.0
 """Then it has been asked for: Prefect's hooks, which nothing limits, wait until it is done."""
+CLIENT_LASTS_S = 60.0
 LOOK_EVERY_S = 2.0
 EMPTY_LOOKS = 2
 """What was just made may not be listed yet, so one empty look proves nothing."""
@@ -59,6 +60,7 @@ class Ec2Fleet(SshFleet):
         super().__init__()
         self._relay_url: str | None = None
         self._renting = asyncio.Lock()
+        self._made: dict[str, tuple[EC2Client, float]] = {}
 
     async def acquire(self, context: RunContext) -> list[Worker]:
         """Rent the scenario's workers; FleetError if none come, and then nothing is left."""
@@ -109,7 +111,7 @@ class Ec2Fleet(SshFleet):
         if self._relay_url is None:
             fleet = context.scenario.fleet
             self._relay_url = await asyncio.to_thread(
-                relay_from_within, _client(context), context.relay_url, fleet
+                relay_from_within, self._client(context), context.relay_url, fleet
             )
         return config.model_copy(
             update={
@@ -163,7 +165,7 @@ class Ec2Fleet(SshFleet):
             await asyncio.sleep(LOOK_EVERY_S)
 
     def _rent(self, context: RunContext) -> dict[str, str]:
-        client = _client(context)
+        client = self._client(context)
         keys: Keys = make_keys(_keys_folder(context))
         instances = rent(client, _order(context), keys, self._ledger(context))
         which = context.scenario.fleet.addresses
@@ -180,16 +182,16 @@ class Ec2Fleet(SshFleet):
         await to_its_end(self._end, context, lost.details["instance"])
 
     def _end(self, context: RunContext, instance: str) -> None:
-        give_back_lost(_client(context), instance)
+        give_back_lost(self._client(context), instance)
 
     def _rent_another(self, context: RunContext, name: str) -> str:
         order = replace(_order(context), workers=1, batch=f"-{name}")
-        return rent_another(_client(context), order, self._ledger(context))
+        return rent_another(self._client(context), order, self._ledger(context))
 
     async def _address(self, context: RunContext, instance: str) -> str:
         """Wait for a machine to run; return its address. Raises FleetError."""
         deadline = time.monotonic() + RUNNING_WITHIN_S
-        client = await asyncio.to_thread(_client, context)
+        client = await asyncio.to_thread(self._client, context)
         which = context.scenario.fleet.addresses
         while time.monotonic() < deadline:
             found = await asyncio.to_thread(addresses, client, [instance], within_s=0, which=which)
@@ -198,13 +200,22 @@ class Ec2Fleet(SshFleet):
             await asyncio.sleep(LOOK_EVERY_S)
         raise FleetError(f"{instance} was not running within {RUNNING_WITHIN_S:g} s.")
 
+    def _client(self, context: RunContext) -> EC2Client:
+        """Return a client that is at most a minute old: what lets it in may have been renewed."""
+        fleet = context.scenario.fleet
+        client, made_at = self._made.get(fleet.region, (None, 0.0))
+        if client is None or time.monotonic() - made_at > CLIENT_LASTS_S:
+            client = ec2_client(fleet.region, fleet.aws_credentials_block)
+            self._made[fleet.region] = client, time.monotonic()
+        return client
+
     def _ledger(self, context: RunContext) -> Ledger:
         region = context.scenario.fleet.region
         return Ledger(context.store(), context.run_id, context.attempt, region)
 
     def _present(self, context: RunContext) -> tuple[list[Resource], list[Asked]]:
         """Return what carries the run's tags, and the records of what was asked for."""
-        client = _client(context)
+        client = self._client(context)
         try:
             entries = self._ledger(context).entries()
         except RelayLoadError as error:
@@ -227,7 +238,7 @@ class Ec2Fleet(SshFleet):
         """
         known = {one.id for one in left}
         recorded = [one for asked in entries for one in asked.made if one.id not in known]
-        said = remove_resources(_client(context), [*left, *recorded])
+        said = remove_resources(self._client(context), [*left, *recorded])
         unsure = {one.id for one in (*said.unknown, *said.refused)}
         seen |= known | {one.id for one in recorded if one.id not in unsure}
         self._ledger(context).settle(entries, seen)
@@ -237,7 +248,7 @@ class Ec2Fleet(SshFleet):
         """Stop the agents in order while their machines are there; silent machines just go."""
         if not (_keys_folder(context) / "user_key").exists():
             return  # released by another machine, which cannot log in
-        client = await asyncio.to_thread(_client, context)
+        client = await asyncio.to_thread(self._client, context)
         found = await asyncio.to_thread(find_resources, client, context.run_id)
         ids = [one.id for one in found if one.kind == "instance"]
         if not ids:
@@ -274,11 +285,6 @@ def _check_budget(context: RunContext) -> None:
     scenario = context.scenario
     prices = current_prices(scenario.fleet)
     check_budget(scenario, estimate(scenario, fleet="ec2", prices=prices))
-
-
-def _client(context: RunContext) -> EC2Client:
-    fleet = context.scenario.fleet
-    return ec2_client(fleet.region, fleet.aws_credentials_block)
 
 
 def _keys_folder(context: RunContext) -> Path:

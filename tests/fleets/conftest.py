@@ -5,12 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from scenarios.loading import load_scenario
-from tasks.fleets import deployment, ec2
-from tasks.fleets.remote import Access, Host, connect
-from tasks.fleets.wheelhouse import make_payload
+from tasks.fleets import ec2
 from tests.fleets.emulated_ec2 import Account, emulated_account
-from tests.fleets.ssh_hosts import make_key, ssh_host
+from tests.fleets.ssh_hosts import installed_worker, make_key
 
 
 @pytest.fixture
@@ -34,15 +31,4 @@ def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Account]:
 @pytest.fixture(scope="session")
 async def worker_environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What a first deployment installs on a host: made once, over SSH, as on any other host."""
-    folder = tmp_path_factory.mktemp("first-host")
-    key = folder / "user_key"
-    public = make_key(key)
-    payload = make_payload(folder / "wheel", load_scenario("local"))
-    with ssh_host(folder / "host", "127.0.1.40", user_key=public) as host:
-        access = Access(key_file=key, host_keys={host.address: host.fingerprint})
-        async with await connect(Host.from_text(host.text), access) as remote:
-            place = await deployment.install(
-                remote, payload, run_id="first", attempt=1, worker="worker-1"
-            )
-            await deployment.remove(remote, "first", keep_installed=True)
-        return host.prefix / "env" / place.environment
+    return await installed_worker(tmp_path_factory.mktemp("first-host"), "127.0.1.40")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import base64
 import contextlib
+import functools
 import http.client
 import json
 import os
@@ -204,15 +206,25 @@ def powered_off(folder: Path) -> str:
     return off.read_text(encoding="utf-8").strip() if off.exists() else ""
 
 
+@functools.cache
+def _emulator() -> int:
+    """Serve the emulator for as long as this process lives; return its port.
+
+    It takes a second to start and half a second to end, and an account is emptied in no time.
+    """
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    atexit.register(server.stop)
+    return int(server.get_host_and_port()[1])
+
+
 @contextlib.contextmanager
 def emulated_account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Account]:
     """Serve an empty account, to which the usual chain of settings now leads."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
+    port = _emulator()
     metadata = MetadataService()
     metadata.start()
     try:
-        _, port = server.get_host_and_port()
         monkeypatch.setenv("AWS_ENDPOINT_URL_EC2", f"http://127.0.0.1:{port}")
         monkeypatch.setenv("AWS_ENDPOINT_URL_SSM", f"http://127.0.0.1:{port}")
         monkeypatch.setenv("AWS_ENDPOINT_URL_STS", f"http://127.0.0.1:{port}")
@@ -231,7 +243,7 @@ def emulated_account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Account]:
         # Of its own for each process of the tests: its machines all listen on port 22.
         network = f"127.0.{100 + int(os.environ.get('PYTEST_XDIST_WORKER', 'gw0')[2:])}.0/24"
         subnet = ec2.create_subnet(VpcId=vpc, CidrBlock=network)["Subnet"]["SubnetId"]
-        image = ec2.describe_images(Owners=["amazon"])["Images"][0]["ImageId"]
+        [image] = [one["ImageId"] for one in ec2.describe_images(Owners=["amazon"])["Images"]]
         calls: set[str] = set()
         answers: list[Answer] = []
         limits: list[int] = []
@@ -275,4 +287,3 @@ def emulated_account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Account]:
         )
     finally:
         metadata.stop()
-        server.stop()

@@ -14,6 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from scenarios.loading import load_scenario
+from tasks.fleets import deployment
+from tasks.fleets.remote import Access, Host, connect
+from tasks.fleets.wheelhouse import make_payload
+
 READY_WITHIN_S = 10.0
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 NO_INDEX = "PIP_INDEX_URL=http://127.0.0.1:9/simple PIP_RETRIES=1 PIP_CONFIG_FILE=/dev/null"
@@ -76,12 +81,14 @@ def ssh_host(
     prepared: Path | None = None,
     system: str = "",
     disk_mb: int = 0,
+    netns: str = "",
 ) -> Iterator[SshHost]:
     """Run an SSH server that lets the owner of `user_key` in, and end it afterwards.
 
     `environment` are words of sshd's SetEnv. `prepared` is an installed environment, which the
     host then has as if an earlier run had left it there. `system` is its os-release, and `disk_mb`
     the size of the disk that our folder is on: both need root, and are mounted for the host alone.
+    `netns` is the network namespace that it stands in, where `port` must be given.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if host_key is None:
@@ -113,7 +120,8 @@ def ssh_host(
     if os.geteuid() == 0:
         Path("/run/sshd").mkdir(exist_ok=True)
     with (folder / "sshd.log").open("wb") as log:
-        command = [*(own if mounts else ()), str(SSHD), "-D", "-e", "-f", str(config)]
+        inside = ("ip", "netns", "exec", netns) if netns else ()
+        command = [*inside, *(own if mounts else ()), str(SSHD), "-D", "-e", "-f", str(config)]
         process = subprocess.Popen(command, stderr=log)
     try:
         _wait(address, port, process, folder / "sshd.log")
@@ -134,6 +142,21 @@ def ssh_host(
     finally:
         process.terminate()
         process.wait(timeout=10)
+
+
+async def installed_worker(folder: Path, address: str) -> Path:
+    """Deploy to a host for the first time; return the environment that this installs there."""
+    key = folder / "user_key"
+    public = make_key(key)
+    payload = make_payload(folder / "wheel", load_scenario("local"))
+    with ssh_host(folder / "host", address, user_key=public) as host:
+        access = Access(key_file=key, host_keys={host.address: host.fingerprint})
+        async with await connect(Host.from_text(host.text), access) as remote:
+            place = await deployment.install(
+                remote, payload, run_id="first", attempt=1, worker="worker-1"
+            )
+            await deployment.remove(remote, "first", keep_installed=True)
+        return host.prefix / "env" / place.environment
 
 
 def _wait(address: str, port: int, process: subprocess.Popen[bytes], log: Path) -> None:

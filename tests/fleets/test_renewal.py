@@ -20,7 +20,7 @@ from tests.fleets.test_ssh import context_of, public
 from tests.store_server import StoreServer
 from tests.waiting import wait_for
 
-pytestmark = [needs_sshd, pytest.mark.browser, pytest.mark.timeout(180)]
+pytestmark = [needs_sshd, pytest.mark.slow, pytest.mark.browser, pytest.mark.timeout(180)]
 
 
 def credentials_of(address: StoreAddress) -> StoreCredentials:

@@ -19,7 +19,8 @@ from tests.test_up import api_of, relay_of, run_deployment, started
 @pytest.mark.flow
 @pytest.mark.browser
 @pytest.mark.timeout(500)
-@pytest.mark.parametrize("scenario", ["baseline", pytest.param("heavy", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("scenario", ["baseline", "heavy"])
 def test_a_deployed_run_on_rented_machines(
     tmp_path: Path, account: Account, worker_environment: Path, scenario: str
 ) -> None:

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from flows.cli import app
 from flows.sweep import (
     KEPT_RUNNING,
     KEPT_UNKNOWN,
@@ -17,6 +19,7 @@ from flows.sweep import (
     running_by_lease,
     why_leftover,
 )
+from run_store.errors import UsageError
 from run_store.layout import RunLayout
 from run_store.messages import Attempt, Lease, RunRecord
 from run_store.store import Store
@@ -141,24 +144,26 @@ def test_cleanup_removes_what_may_go_and_says_what_stays(tmp_path: Path, account
     """The table tells of each thing; nothing goes unasked, and what may go is gone."""
     old = add_key_pair(account, "old-run", time.time() - 10)
     new = add_key_pair(account, "new-run", time.time() + 1000)
-    names = ("AWS_ENDPOINT_URL_EC2", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
-    variables = {name: os.environ[name] for name in names}
-    command = ("cleanup", "--region", REGION)
-    unasked = relay_load(*command, cwd=tmp_path, variables=variables)
-    assert unasked.code == 2
-    assert "Say --yes" in unasked.told
-    assert old in unasked.out
-    looked = relay_load(*command, "--dry-run", "--json", cwd=tmp_path, variables=variables)
-    told = {row["id"]: (row["outcome"], row["reason"]) for row in json.loads(looked.out)}
+    # A process takes seconds to start: the first looks are made in this one.
+    command = ["cleanup", "--region", REGION]
+    within = CliRunner()
+    unasked = within.invoke(app, command)
+    assert isinstance(unasked.exception, UsageError)
+    assert "Say --yes" in unasked.exception.hint
+    assert old in unasked.stdout
+    looked = within.invoke(app, [*command, "--dry-run", "--json"])
+    told = {row["id"]: (row["outcome"], row["reason"]) for row in json.loads(looked.stdout)}
     assert told == {
         old: ("would be removed", "its time is over"),
         new: ("kept", "nobody knows that its run has ended"),
     }
     assert sorted(account.left()) == sorted([old, new])
-    done = relay_load(*command, "--yes", cwd=tmp_path, variables=variables)
-    assert (done.code, account.left()) == (0, [new])
-    assert "removed" in done.out
+    done = within.invoke(app, [*command, "--yes"])
+    assert (done.exit_code, account.left()) == (0, [new])
+    assert "removed" in done.stdout
     machine = a_protected_machine(account)
+    names = ("AWS_ENDPOINT_URL_EC2", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+    variables = {name: os.environ[name] for name in names}
     remains = relay_load(*command, "--yes", "--within", "1s", cwd=tmp_path, variables=variables)
     assert (remains.code, "remains" in remains.out) == (1, True)
     assert "1 of 1 remain" in remains.told
