@@ -5,7 +5,8 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable, Sequence
 
-from reports.summary import Distribution, ObjectiveRow, Summary
+from reports.summary import Distribution, ObjectiveRow, PhaseSummary, Summary
+from run_store.messages import RECONNECT
 from scenarios.durations import format_duration
 
 _DASH = "-"
@@ -112,10 +113,15 @@ def _latencies(summary: Summary) -> list[str]:
     return _table(["", "min", "mean", "p50", "p95", "p99", "max", "count"], rows)
 
 
+def _is_done(phase: PhaseSummary) -> bool:
+    """Say whether a phase is complete; what a retry reconnects with is of no scenario's phases."""
+    return phase.complete or phase.name == RECONNECT
+
+
 def _phases(summary: Summary) -> list[str]:
     rows = [
         [
-            phase.label + ("" if phase.complete else " (not complete)"),
+            phase.label + ("" if _is_done(phase) else " (not complete)"),
             format_duration((phase.to_s or 0) - (phase.from_s or 0)),
             str(phase.connections.peak),
             str(phase.edits.completed),

@@ -26,6 +26,10 @@ class Line(Message):
         return self.start + (self.end - self.start) * min(max(share, 0.0), 1.0)
 
 
+RECONNECT = "reconnect"
+"""The name of what a retry brings its connections back with: no phase of the scenario's."""
+
+
 class PhaseRef(Message):
     """Which phase: its place in the scenario (from 0), its name and kind."""
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from run_store.errors import DeadlineError, FleetError, StoreError
 from run_store.layout import phase_label
-from run_store.messages import Order, PhaseRecord
+from run_store.messages import RECONNECT, Order, PhaseRecord
 from run_store.schedule import connections_planned
 from tasks.deadlines import load_lasts_at_most_s
 from tasks.fleets.base import Fleet, Worker
@@ -324,7 +324,7 @@ class Conductor:
             return
         if not self.context.scenario.fleet.spread_lost_connections:
             return
-        if left_s < SPREAD_FOR_AT_LEAST_S or phase.name == "reconnect":
+        if left_s < SPREAD_FOR_AT_LEAST_S or phase.name == RECONNECT:
             return
         self._unspread |= gone
         slots = self.slots()
@@ -394,7 +394,7 @@ class Conductor:
     def _show(self, order: Order) -> None:
         phase = order.phase
         first, duration_s = order, order.duration_s
-        if phase is not None and phase.name != "reconnect":
+        if phase is not None and phase.name != RECONNECT:
             first = next(iter(self.book.of_phase(phase.index)), order)
             planned_s = self.context.scenario.phases[phase.index].duration_s
             duration_s = max(duration_s, planned_s) if first is not order else duration_s

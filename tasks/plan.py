@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 
 from run_store.layout import phase_label
-from run_store.messages import Line, Order, PhaseRecord, PhaseRef
+from run_store.messages import RECONNECT, Line, Order, PhaseRecord, PhaseRef
 from run_store.schedule import Plan, connections_planned, edits_of_documents, planned_edits
 from scenarios.model import Scenario
 from tasks.stress import CONNECTIONS_PER_S, SHORTEST_RAMP_S, Course, Level
@@ -183,7 +183,7 @@ def reconnect_order(
         action="run",
         starts_at_us=starts_at_us,
         duration_s=max(3.0, connections / RECONNECTIONS_PER_S),
-        phase=PhaseRef(index=index, name="reconnect", kind="ramp"),
+        phase=PhaseRef(index=index, name=RECONNECT, kind="ramp"),
         connections=Line(start=progress.connections, end=connections),
         slots=list(slots),
         first_edit=progress.next_edit,

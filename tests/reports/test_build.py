@@ -18,6 +18,7 @@ from run_store.errors import NoSuchRunError
 from run_store.layout import RunLayout
 from run_store.messages import Line, LostWorker, Order, PhaseRef
 from run_store.store import Store
+from tasks.plan import Progress, reconnect_order
 from tests.reports.synthetic import PHASES, RunWriter, healthy_run
 
 FILES = {
@@ -64,6 +65,25 @@ def test_all_files_stand_in_the_bucket_and_in_the_folder(store: Store, tmp_path:
             store.get(RunLayout(run.run_id).report(name))
             == (tmp_path / "results" / name).read_bytes()
         )
+
+
+def test_what_a_retry_reconnects_with_is_not_said_to_be_cut_short(
+    store: Store, tmp_path: Path
+) -> None:
+    """It is told of as a phase, but has no record that could call it complete."""
+    run = healthy_run("build-reconnect")
+    order = reconnect_order(
+        1,
+        connections=4,
+        progress=Progress.of_attempt(1),
+        slots=run.workers,
+        starts_at_us=run.start_us("sustained") - 3_000_000,
+    )
+    store.put_message(RunLayout(run.run_id).order(1, order.number), order)
+    _built(store, run, tmp_path)
+    said = (tmp_path / "test.log").read_text()
+    assert "01-reconnect" in said
+    assert "(not complete)" not in said
 
 
 def test_the_summary_has_what_readers_ask_for(store: Store, tmp_path: Path) -> None:
