@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
+import json
 import os
+import signal
 import subprocess
 import sys
+import tempfile
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,19 +59,56 @@ def relay_load(
     variables: Mapping[str, str] | None = None,
     timeout_s: float = 60,
 ) -> Ended:
-    """Run `relay-load` to its end, in a folder and with a home of the test's own."""
-    done = subprocess.run(
-        [str(PROGRAM), *arguments],
-        cwd=cwd,
-        env=environment(cwd, **(variables or {})),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
+    """Run `relay-load` to its end, in a folder and with a home of the test's own.
+
+    Its process is forked from one that has imported most of it: that takes a second or two.
+    """
+    starter = _starter()
+    assert starter.stdin is not None
+    with tempfile.TemporaryDirectory() as folder:
+        files = {name: Path(folder, name) for name in ("out", "err")}
+        for file in files.values():
+            file.touch()
+        command = {
+            "arguments": arguments,
+            "cwd": str(cwd),
+            "environment": environment(cwd, **(variables or {})),
+            **{name: str(file) for name, file in files.items()},
+        }
+        starter.stdin.write(json.dumps(command) + "\n")
+        starter.stdin.flush()
+        code = _exit_code(starter, timeout_s)
+        out, err = (file.read_text(encoding="utf-8") for file in files.values())
+    assert "Traceback" not in err, err
+    return Ended(code, out, err)
+
+
+@functools.cache
+def _starter() -> subprocess.Popen[str]:
+    """Return what starts the commands of this process's tests; it ends with this process."""
+    starter = subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name("command_starter.py"))],
+        env=environment(Path(os.devnull), PYTHONPATH=str(ROOT)),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
         text=True,
-        timeout=timeout_s,
-        check=False,
     )
-    assert "Traceback" not in done.stderr, done.stderr
-    return Ended(done.returncode, done.stdout, done.stderr)
+    atexit.register(starter.communicate)
+    return starter
+
+
+def _exit_code(starter: subprocess.Popen[str], within_s: float) -> int:
+    """Read what became of the command that was started last; end it when its time is over."""
+    assert starter.stdout is not None
+    pid = int(starter.stdout.readline())
+    overtime = threading.Timer(within_s, os.kill, (pid, signal.SIGKILL))
+    overtime.start()
+    try:
+        code = int(starter.stdout.readline())
+    finally:
+        overtime.cancel()
+    assert code != -signal.SIGKILL, f"relay-load did not end within {within_s:g} s"
+    return code
 
 
 def overrides(**more: object) -> list[str]:

@@ -73,6 +73,7 @@ def is_in_use(results: Path) -> bool:
     return False
 
 
+@pytest.mark.slow
 async def test_a_search_finds_what_the_relay_lets_in(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -111,6 +111,7 @@ def switch_on_weekly(api: str) -> None:
     assert (on.is_success, told.is_success) == (True, True)
 
 
+@pytest.mark.slow
 @pytest.mark.flow
 @pytest.mark.timeout(300)
 def test_all_deployments_are_there_and_keep_what_a_user_chose(tmp_path: Path) -> None:
