@@ -34,9 +34,19 @@ async def give_back(context: RunContext) -> bool:
     elif left:
         raise FleetError(
             f"Not everything of {context.run_id} could be given back: {', '.join(left)}.",
-            hint=f"Run `relay-load cleanup --run-id {context.run_id}` and look at what remains.",
+            hint=_what_to_do(context),
         )
     return not left
+
+
+def _what_to_do(context: RunContext) -> str:
+    """Say how what is left can be had back: rented machines go by a command, a host does not."""
+    if context.fleet == "ec2":
+        return f"Run `relay-load cleanup --run-id {context.run_id}` and look at what remains."
+    return (
+        "An agent that reaches the bucket finds its order to stop there, and ends by itself. "
+        f"Once the host can be reached, remove .relay-load/runs/{context.run_id} on it."
+    )
 
 
 def _order_stop(context: RunContext) -> None:
