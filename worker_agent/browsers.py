@@ -126,6 +126,10 @@ class Browsers:
             wanted = self.housing.pages_for(connections - room)
             await asyncio.gather(*(self._open() for _ in range(min(wanted, PAGES_OPENED_AT_ONCE))))
 
+    def houses(self, connection: int) -> bool:
+        """Say whether a connection has a page."""
+        return any(connection in page.connections for page in self._alive())
+
     def page_of(self, connection: int) -> PageClient | None:
         """Return the page that houses a connection: its own, or else the emptiest, if any lives."""
         alive = list(self._alive())

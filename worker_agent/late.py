@@ -14,13 +14,15 @@ def left_of(agenda: Agenda, now_s: float) -> list[Event]:
 
     What was due before is over, but for connections that should be open by now: each opens
     with the document that its members hold at `now_s`, and joins those that it had fetched for
-    later.
+    later. Those that should be closed by now are closed: an agent that stood still, and whose
+    connections are another's since, has them yet.
     """
     current: dict[int, int] = {}
     for move in agenda.moves:
         if move.at_s <= now_s:
             current[move.document] = max(move.to, current.get(move.document, 0))
     opens: dict[int, Event] = {}
+    closes: dict[int, Event] = {}
     joins: list[Event] = []
     rest: list[Event] = []
     for event in agenda.events:
@@ -29,16 +31,18 @@ def left_of(agenda: Agenda, now_s: float) -> list[Event]:
         elif event.kind == "open":
             generation = max(event.generation, current.get(event.document, 0))
             opens[event.connection] = replace(event, generation=generation)
+            closes.pop(event.connection, None)
         elif event.kind == "join":
             joins.append(event)
         elif event.kind == "close":
             opens.pop(event.connection, None)
+            closes[event.connection] = event
     ahead = [
         join
         for join in joins
         if join.connection in opens and join.generation > opens[join.connection].generation
     ]
-    return [*opens.values(), *ahead, *rest]
+    return [*closes.values(), *opens.values(), *ahead, *rest]
 
 
 class TakesUpLate(BaseLoad):

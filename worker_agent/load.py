@@ -171,6 +171,8 @@ class Load(BaseLoad):
             return
         for_page: dict[int, tuple[PageClient, list[Event]]] = {}
         for event in events:
+            if event.kind == "close" and not self._browsers.houses(event.connection):
+                continue  # nothing to close, and no room to be taken for it
             page = self._browsers.page_of(event.connection)
             if page is None:  # every page is lost; the next that opens is given this
                 self._unhoused.add(event.connection)

@@ -196,13 +196,27 @@ def test_an_agenda_taken_up_late_has_what_is_left() -> None:
     ]
     agenda = Agenda(events, [Move(2.5, 0, 1), Move(5.5, 0, 2)], [])
     assert left_of(agenda, 4.5) == [
+        Event(4.0, "close", 1, 0, 0),
         Event(0.0, "open", 2, 0, 1),
         Event(3.0, "open", 3, 0, 1),
         Event(0.5, "join", 2, 0, 2),
         *events[-2:],
     ]
     assert left_of(agenda, -1.0) == events
-    assert left_of(agenda, 100.0) == [Event(3.0, "open", 3, 0, 2)]
+    assert left_of(agenda, 100.0) == [
+        Event(4.0, "close", 1, 0, 0),
+        Event(6.0, "close", 2, 0, 1),
+        Event(3.0, "open", 3, 0, 2),
+    ]
+
+
+def test_one_who_wakes_late_lets_go_of_what_is_anothers() -> None:
+    """Connections that an order gives to a substitute are closed, however late it is read."""
+    before = order(4, 4, slots=["a", "b"])
+    now = order(4, 4, slots=["c", "b"])
+    agenda = agenda_of(now, MOVING, "a", highest=4, before=before)
+    left = left_of(agenda, 5.0)
+    assert [(event.kind, event.connection) for event in left] == [("close", 0), ("close", 2)]
 
 
 @pytest.mark.parametrize("now_s", [0.0, 7.3, 15.0, 29.9])
