@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -167,7 +167,10 @@ def _bucket(store: str | None, results: Path, fleet: str) -> Check:
     from tasks.checks import Check, checked
 
     if not store and fleet != "local":
-        return Check("bucket", "skipped", "other machines cannot reach a local one: name --store")
+        # Hosts of one's own may be on this machine; rented ones never are.
+        state: Literal["failed", "skipped"] = "failed" if fleet == "ec2" else "skipped"
+        said = "other machines cannot reach a local one"
+        return Check("bucket", state, said, "Name one: --store s3://bucket/prefix")
     if not store:
         return Check("bucket", "ok", f"a local one, in {results / 'store'}")
     if store.startswith("block:"):

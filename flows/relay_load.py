@@ -219,6 +219,8 @@ def _where(run: PreparedRun) -> str:
 def wanted_from(identity: str, **parameters: Any) -> Wanted:
     """Return what a flow run's parameters ask for."""
     given = {name: value for name, value in parameters.items() if value is not None}
+    if store := os.environ.get("RELAY_LOAD_STORE"):
+        given.setdefault("store", store)
     results = given.get("results") or os.environ.get("RELAY_LOAD_RESULTS") or "results"
     places = {name: given.pop(name, None) for name in PLACES}
     fleet, overrides = with_hosts(

@@ -8,6 +8,7 @@ from prefect_aws import AwsClientParameters, AwsCredentials
 from prefect_aws.s3 import S3Bucket
 from pydantic import SecretStr
 
+from flows.relay_load import wanted_from
 from run_store.errors import UsageError
 from run_store.store import Store, StoreAddress
 from tasks.store_address import store_address as named_store
@@ -36,3 +37,12 @@ async def test_a_block_brings_bucket_folder_endpoint_and_keys(
     assert address.url == f"s3://{bucket.bucket}/team/load"
     assert keys[1] not in repr(address)
     Store(address).check()
+
+
+def test_a_deployed_run_finds_its_store_where_its_worker_runs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """RELAY_LOAD_STORE counts as for the commands, and a parameter before it."""
+    monkeypatch.setenv("RELAY_LOAD_STORE", "s3://of-the-worker/load")
+    assert wanted_from("", scenario="local", store=None).store == "s3://of-the-worker/load"
+    assert wanted_from("", scenario="local", store="s3://asked").store == "s3://asked"

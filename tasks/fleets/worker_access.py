@@ -23,6 +23,7 @@ from run_store.store import StoreAddress
 from scenarios.model import FleetSpec
 from tasks.fleets.aws_account import session_of
 from tasks.fleets.ec2_resources import OPTIONS, explained
+from tasks.fleets.remote import Host
 from tasks.preflight import is_loopback
 from tasks.run_context import RunContext
 
@@ -130,6 +131,12 @@ def access_of(context: RunContext) -> WorkerAccess:
     asked of AWS yet.
     """
     fleet, address = context.scenario.fleet, context.address
+    if _is_on_loopback(address.endpoint_url) and _is_elsewhere(context):
+        raise FleetError(
+            f"Workers on other machines cannot reach the store {address.url} at "
+            f"{address.endpoint_url}: that is this machine for each of them.",
+            hint="Name a bucket that they can reach: --store s3://bucket/prefix.",
+        )
     kind, _, profile = fleet.worker_credentials.partition(":")
     if kind == "host" or (context.fleet == "ec2" and fleet.instance_profile):
         return WorkerAccess(None)
@@ -161,10 +168,23 @@ def without_keys(address: StoreAddress) -> StoreAddress:
     )
 
 
+def _is_elsewhere(context: RunContext) -> bool:
+    """Say whether workers are to be on machines whose loopback is another than ours."""
+    if context.fleet == "ec2":
+        # Unless EC2 is emulated here, and its machines are here too.
+        return not _is_on_loopback(os.environ.get("AWS_ENDPOINT_URL_EC2"))
+    hosts = [Host.from_text(text) for text in context.scenario.fleet.hosts]
+    return any(not is_loopback(host.address) for host in hosts)
+
+
+def _is_on_loopback(url: str | None) -> bool:
+    host = urlsplit(url or "").hostname or ""
+    return bool(host) and is_loopback(host)
+
+
 def _is_ours(address: StoreAddress) -> bool:
     """Say whether a store is a local one: its keys are made for it and open nothing else."""
-    host = urlsplit(address.endpoint_url or "").hostname or ""
-    return address.secrets() is not None and bool(host) and is_loopback(host)
+    return address.secrets() is not None and _is_on_loopback(address.endpoint_url)
 
 
 def _as_they_are(address: StoreAddress) -> Supply:

@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -22,6 +23,7 @@ from tasks.deploy import start_agents
 from tasks.fleets.deployment import SCRIPT
 from tasks.fleets.remote import Access, Host, connect
 from tasks.fleets.ssh import SshFleet
+from tasks.fleets.worker_access import access_of
 from tasks.local_services import local_store
 from tasks.run_context import RunContext
 from tests.fleets.ssh_hosts import SshHost, needs_sshd, ssh_host
@@ -175,6 +177,18 @@ def test_systemd_takes_the_unit(tmp_path: Path) -> None:
         ["systemd-analyze", "verify", str(unit)], check=False, capture_output=True, text=True
     )
     assert (done.returncode, unit.name in done.stderr) == (0, False), done.stderr
+
+
+async def test_a_store_that_is_here_is_no_store_for_others(tmp_path: Path, user_key: Path) -> None:
+    """Workers elsewhere are not deployed to, or rented, to find nobody where their store is."""
+    here = StoreAddress(bucket="none", endpoint_url="http://127.0.0.1:9", region="us-east-1")
+    for fleet in ("ssh", "ec2"):
+        context = replace(
+            context_of(tmp_path, "root@192.0.2.1", key=user_key, address=here), fleet=fleet
+        )
+        with pytest.raises(FleetError, match="cannot reach the store") as failed:
+            access_of(context)
+        assert "--store s3://" in failed.value.hint
 
 
 async def test_too_few_hosts_are_refused(tmp_path: Path, user_key: Path) -> None:
