@@ -158,7 +158,7 @@ async def _load(
         chooses = next_level if plan is None else CapacitySearch(plan, run.context.relay_url)
         conductor = await deploy(run.context, workers, chooses)
         budget.ends(conductor.end)
-        relay.when_lost = conductor.end
+        relay.on_lost(conductor.end)
         interrupts.load_begins(conductor)
         try:
             await conductor.reconnect(run.remaining[0])

@@ -39,8 +39,9 @@ REGION = "eu-north-1"
 ALL_REGIONS = "all"
 GONE_WITHIN_S = 300.0
 LOOK_EVERY_S = 3.0
-LEASE_WATCH_S = 8.0
-"""A lease that is not raised for so long, four times its step, has nobody behind it."""
+LONGER_S = 5.0
+"""A lease that has stood still for so much longer than it holds has nobody behind it."""
+WATCH_EVERY_S = 1.0
 FLOW_RUN = "prefect.flow-run."
 RUN_TAIL = 8
 """A run's id ends with so many characters of its flow run's id."""
@@ -159,10 +160,12 @@ def remove_leftovers(
     return left
 
 
-def running_by_lease(store: Store, *, watch_s: float = LEASE_WATCH_S) -> IsRunning:
-    """Return who says whether a run is alive: its last attempt's lease is being raised.
+def running_by_lease(store: Store, *, watch_s: float | None = None) -> IsRunning:
+    """Return who says whether a run is alive: its last attempt's lease or presence is raised.
 
-    None for a run that this store does not know, or cannot be asked about.
+    The presence is raised in the teardown too, when agents ship what they have. Both are watched
+    for `watch_s`, else for as long as the lease holds and somewhat longer: a store that is slow
+    delays them. None for a run that this store does not know, or cannot be asked about.
     """
 
     def says(run_id: str) -> bool | None:
@@ -173,16 +176,22 @@ def running_by_lease(store: Store, *, watch_s: float = LEASE_WATCH_S) -> IsRunni
                 return None
             if record.state != "running":
                 return False
-            key = layout.lease(record.attempts[-1].number)
-            before = store.get_message(key, Lease)
-            if before is None:
+            number = record.attempts[-1].number
+            keys = (layout.lease(number), layout.presence(number))
+            before = [store.get_message(key, Lease) for key in keys]
+            lease = before[0]
+            if lease is None:
                 return None  # provisioning: there is no lease before the load begins
-            time.sleep(watch_s)
-            after = store.get_message(key, Lease)
+            lasts_s = lease.expires_after_s + LONGER_S if watch_s is None else watch_s
+            deadline = time.monotonic() + lasts_s
+            while time.monotonic() < deadline:
+                time.sleep(min(WATCH_EVERY_S, lasts_s))
+                if [store.get_message(key, Lease) for key in keys] != before:
+                    return True
         except StoreError as error:
             log.warning("nothing is known of %s: %s", run_id, error)
             return None
-        return after is not None and after.counter != before.counter
+        return False
 
     return says
 

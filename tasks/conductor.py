@@ -289,7 +289,7 @@ class Conductor:
             return
         why = self.why_ending
         current_observer().warn(f"{why}: the load ends in order")
-        cut_at_us = self._part_done(order)
+        cut_at_us = await self._part_done(order)
         soon = {} if self.ending else {"at_most_s": math.inf}
         following = wind_down_order(
             self.context.scenario,
@@ -306,9 +306,11 @@ class Conductor:
             await self.book.issue(following)
         self.book.cut(order, cut_at_us, why)
 
-    def _part_done(self, order: Order) -> int:
-        """Take an order to end soon; return when."""
-        cut_at_us = max(self.soon_us(), order.starts_at_us)
+    async def _part_done(self, order: Order) -> int:
+        """Take an order to end soon, or when one begins that is written already; return when."""
+        there = await self.book.next_written()
+        soon_us = max(self.soon_us(), order.starts_at_us)
+        cut_at_us = soon_us if there is None else there.starts_at_us
         self.book.part_done(order, cut_at_us)
         return cut_at_us
 
@@ -335,10 +337,10 @@ class Conductor:
             current_observer().warn(f"the connections of {names} are not spread: {why_not}")
             return
         before = self.book.progress
-        cut_at_us = self._part_done(order)
-        at_s = (cut_at_us - order.starts_at_us) / 1e6
-        rest = rest_of_order(order, at_s=at_s, progress=self.book.progress, slots=slots)
         try:
+            cut_at_us = await self._part_done(order)
+            at_s = (cut_at_us - order.starts_at_us) / 1e6
+            rest = rest_of_order(order, at_s=at_s, progress=self.book.progress, slots=slots)
             await self.book.issue(rest)
         except StoreError:
             # Nothing has changed then, and the next try begins anew.

@@ -43,6 +43,11 @@ class OrderBook:
         self.progress = await asyncio.to_thread(self.progress.after, order, self._plan)
         return order
 
+    async def next_written(self) -> Order | None:
+        """Return the next order if an earlier try has written it, though no answer reached us."""
+        key = self._context.layout.order(self._context.attempt, self.progress.next_order)
+        return await asyncio.to_thread(self._store.get_message, key, Order)
+
     async def stop(self, at_us: int, reason: str) -> None:
         """Write the order that ends all."""
         order = stop_order(self.progress, starts_at_us=at_us, reason=reason)

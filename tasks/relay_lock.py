@@ -77,7 +77,7 @@ def ahead_of(own: RelayClaim, others: Sequence[RelayClaim]) -> list[RelayClaim]:
 class RelayLock:
     """A run's claim to a relay; an `async with` waits until it is the first, and gives it back.
 
-    `when_lost` is called with a reason if the relay is lost meanwhile. Raises StoreError if the
+    Whom `on_lost` names is told if the relay is lost meanwhile. Raises StoreError if the
     store does not answer, DeadlineError after `within_s`, InterruptedRunError if the run is asked
     to stop while it waits.
     """
@@ -92,7 +92,7 @@ class RelayLock:
         expires_after_s: float = EXPIRES_AFTER_S,
         every_s: float = EVERY_S,
     ) -> None:
-        self.when_lost: Callable[[str], None] = lambda _: None
+        self._when_lost: Callable[[str], None] = lambda _: None
         self._store = store
         self._relay = relay_url
         self._folder = relay_claims(relay_name(relay_url))
@@ -122,6 +122,12 @@ class RelayLock:
 
     async def __aexit__(self, *_error: object) -> None:
         await self.give_up()
+
+    def on_lost(self, then: Callable[[str], None]) -> None:
+        """Have `then` called with a reason when the relay is lost; at once if it was already."""
+        self._when_lost = then
+        if self._is_lost and self._holds:
+            then(self._reason)
 
     async def give_up(self) -> None:
         """Take the claim back; a store that is away only delays the others."""
@@ -205,14 +211,22 @@ class RelayLock:
                 if self._is_lost or there is None or late_s > self._expires_after_s:
                     self._lose()
                 else:
+                    raised_at = self._raised_at
                     await self._write()
+                    # A write that took so long may stand where others had put the claim aside.
+                    if time.monotonic() - raised_at > self._expires_after_s:
+                        self._lose()
             except StoreError as error:
                 log.warning("the claim to the relay could not be raised: %s", error)
+
+    @property
+    def _reason(self) -> str:
+        return f"the relay {self._relay} may have been given to another run meanwhile"
 
     def _lose(self) -> None:
         """Take that others may hold the relay; one that still waits chooses a new number."""
         if not self._is_lost and self._holds:
-            self.when_lost(f"the relay {self._relay} may have been given to another run meanwhile")
+            self._when_lost(self._reason)
         self._is_lost = True
 
     async def _write(self) -> None:

@@ -45,7 +45,8 @@ def _what_to_do(context: RunContext) -> str:
         return f"Run `relay-load cleanup --run-id {context.run_id}` and look at what remains."
     return (
         "An agent that reaches the bucket finds its order to stop there, and ends by itself. "
-        f"Once the host can be reached, remove .relay-load/runs/{context.run_id} on it."
+        f"Once the host can be reached, remove .relay-load/runs/{context.run_id} on it. Samples "
+        "that are named are kept here, and a retry of the run ships them."
     )
 
 

@@ -126,6 +126,33 @@ def replacing(context: RunContext, **fleet: object) -> RunContext:
     return replace(context, scenario=context.scenario.model_copy(update={"fleet": given}))
 
 
+async def test_an_order_to_spread_that_was_written_unheard_is_the_one_that_counts(
+    context: RunContext, fleet: FakeFleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The order before it ends when it begins, not when it is tried again."""
+    conductor = await ready(replacing(context, spread_lost_connections=True), fleet)
+    issue = conductor.book.issue
+    unheard: list[Order] = []
+
+    async def issued(order: Order, **given: bool) -> Order:
+        if order.number == 2 and not unheard:
+            unheard.append(order)
+            conductor.context.store().put_message(context.layout.order(1, 2), order)
+            await asyncio.sleep(0.5)  # so that another try would begin later
+            raise StoreError("no answer")
+        return await issue(order, **given)
+
+    monkeypatch.setattr(conductor.book, "issue", issued)
+    fleet.agents["worker-2"].silent = True
+    with pytest.raises(StoreError):
+        await conductor.run_phase(2)
+    record = await conductor.run_phase(2)
+    first, second = orders_of(context)[:2]
+    assert second == unheard[0]
+    assert conductor.book.ends_us(first) == second.starts_at_us
+    assert record.ended_us == second.starts_at_us + round(second.duration_s * 1e6)
+
+
 @pytest.mark.parametrize("spread", [False, True])
 async def test_a_lost_worker_is_replaced_from_the_next_phase_on(
     context: RunContext, fleet: FakeFleet, spread: bool

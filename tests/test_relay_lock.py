@@ -129,10 +129,13 @@ async def test_a_holder_learns_that_it_lost(store_address: StoreAddress) -> None
     store, folder = Store(store_address), relay_claims(relay_name(RELAY))
     lost = asyncio.Event()
     async with lock(store, "paused") as held:
-        held.when_lost = lambda _reason: lost.set()
+        held.on_lost(lambda _reason: lost.set())
         store.delete(*store.keys(folder))
         async with asyncio.timeout(10):
             await lost.wait()
+        told: list[str] = []
+        held.on_lost(told.append)
+        assert told, "whoever asks too late is told at once"
         async with lock(store, "next", within_s=0.5):
             [key] = store.keys(folder)
             assert "next" in key

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from run_store.agent_config import AgentConfig
 from run_store.errors import FleetError, RelayLoadError
 from tasks.cost import check_budget, estimate
+from tasks.deadlines import AROUND_A_LOAD_S, DEPLOY_WITHIN_S, PROVISION_WITHIN_S
 from tasks.fleets.base import Worker
 from tasks.fleets.ec2_bill import machines_gone, machines_noted
 from tasks.fleets.ec2_keys import Keys, make_keys
@@ -28,7 +29,7 @@ from tasks.fleets.remote import Access, Host, Remote, connect
 from tasks.fleets.ssh import SshFleet
 from tasks.observation import current_observer
 from tasks.run_context import RunContext
-from tasks.threads import to_its_end
+from tasks.threads import to_its_end, until_told
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client
@@ -37,8 +38,9 @@ log = logging.getLogger(__name__)
 
 METADATA = "http://169.254.169.254"
 """Where a machine is told that it will be taken away; RELAY_LOAD_METADATA_URL names another."""
-AROUND_S = 30 * 60.0
-"""How much longer than its phases a machine may live: set-up, settling, teardown."""
+AROUND_S = PROVISION_WITHIN_S + DEPLOY_WITHIN_S + AROUND_A_LOAD_S + 10 * 60.0
+"""How much longer than its phases a machine may live: all that may come before the load's end by
+its deadlines, and a teardown. A limit within them would end the machines in the load."""
 RUNNING_WITHIN_S = 180.0
 SSH_WITHIN_S = 240.0
 STOP_WITHIN_S = 100.0
@@ -67,7 +69,7 @@ class Ec2Fleet(SshFleet):
         await self._check_way_to_store(context)
         await asyncio.to_thread(_check_budget, context)
         try:
-            found = await asyncio.to_thread(self._rent, context)
+            found = await self._rented(context)
         except BaseException:
             await self.release(context)
             raise
@@ -145,7 +147,8 @@ class Ec2Fleet(SshFleet):
             to_come = may_appear(entries, seen, now_s=time.time())
             empty = empty + 1 if not left and not refused and not to_come else 0
             if empty >= EMPTY_LOOKS:
-                return []
+                # The machines come first: what they cost runs on, and the samples are here.
+                return [] if context.in_haste else await self._ship_fetched(context)
             if time.monotonic() > deadline:
                 return list(dict.fromkeys([*map(str, left or refused), *to_come]))
             await asyncio.sleep(LOOK_EVERY_S)
@@ -164,12 +167,24 @@ class Ec2Fleet(SshFleet):
                     raise
             await asyncio.sleep(LOOK_EVERY_S)
 
-    def _rent(self, context: RunContext) -> dict[str, str]:
-        client = self._client(context)
+    async def _rented(self, context: RunContext) -> dict[str, str]:
+        """Rent the machines, and wait until they run; return their addresses.
+
+        A cancellation lets the call that is on its way end, and no other begin.
+        """
+        ledger = self._ledger(context)
+        instances = await until_told(ledger.close, self._rent, context, ledger)
+        return await asyncio.to_thread(
+            addresses,
+            self._client(context),
+            instances,
+            within_s=RUNNING_WITHIN_S,
+            which=context.scenario.fleet.addresses,
+        )
+
+    def _rent(self, context: RunContext, ledger: Ledger) -> list[str]:
         keys: Keys = make_keys(_keys_folder(context))
-        instances = rent(client, _order(context), keys, self._ledger(context))
-        which = context.scenario.fleet.addresses
-        return addresses(client, instances, within_s=RUNNING_WITHIN_S, which=which)
+        return rent(self._client(context), _order(context), keys, ledger)
 
     async def _let_go(self, context: RunContext, lost: Worker) -> None:
         """Bring a lost worker's samples home if its machine answers, and end the machine."""

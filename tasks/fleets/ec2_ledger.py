@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import threading
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
@@ -62,14 +63,21 @@ class Ledger:
         self._attempt = attempt
         self._region = region
         self._number = 0
+        self._is_closed = threading.Event()
+
+    def close(self) -> None:
+        """Have no further call made: what it creates would appear behind the release."""
+        self._is_closed.set()
 
     @contextlib.contextmanager
     def asking(self, call: str, token: str) -> Iterator[Asked]:
         """Record a call that is about to be made; raises StoreError, and then it is not made.
 
         A call that EC2 refused made nothing, and that is recorded; any other error leaves open
-        what became of it.
+        what became of it. Raises FleetError once the ledger is closed.
         """
+        if self._is_closed.is_set():
+            raise FleetError(f"The run was ended while it rented: {call} was not called.")
         self._number += 1
         asked = Asked(
             number=self._number,
@@ -135,4 +143,6 @@ def _was_refused(error: FleetError) -> bool:
     cause = error.__cause__
     if not isinstance(cause, ClientError):
         return False
+    if cause.response["Error"]["Code"].endswith(".Duplicate"):
+        return False  # a first try of the same call made it, and its answer was lost
     return cause.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) in _REFUSED

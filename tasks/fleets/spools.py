@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import shutil
 import sys
 import tarfile
 from pathlib import Path
@@ -16,17 +17,41 @@ log = logging.getLogger(__name__)
 SHIP_WITHIN_S = 300.0
 
 
-async def ship_fetched(home: Path, config: AgentConfig) -> str:
-    """Ship the spool in `home`/spool.tar under its worker's name; return what hinders it.
+def waiting_spools(folder: Path) -> list[Path]:
+    """Return the workers' folders in a run's whose fetched spool is not in the bucket yet."""
+    return [
+        spool.parent
+        for spool in sorted(folder.glob("attempt-*/*/spool"))
+        if any(
+            file.stat().st_size
+            for kind in ("journal", "ready")
+            for file in spool.glob(f"**/{kind}/**/*")
+            if file.is_file()
+        )
+    ]
 
-    Parts keep their numbers, so one that had reached the bucket is the same object again. What
-    was shipped is removed here; what was not stays, and the next release tries it again.
+
+def unpack(archive: Path, home: Path) -> None:
+    """Unpack an archive of a spool to `home`/spool, all of it or nothing, and remove it.
+
+    Raises OSError or tarfile.TarError.
     """
-    archive, own = home / "spool.tar", home / "fetched.json"
-    try:
-        await asyncio.to_thread(_unpack, archive, home)
-    except (OSError, tarfile.TarError) as error:
-        return f"{archive} cannot be unpacked: {error}"
+    new = home / "fetched"
+    shutil.rmtree(new, ignore_errors=True)
+    with tarfile.open(archive) as tar:
+        tar.extractall(new, filter="data")
+    (new / "spool").rename(home / "spool")
+    new.rmdir()
+    archive.unlink()
+
+
+async def ship_here(home: Path, config: AgentConfig) -> str:
+    """Ship the spool in `home`/spool under its worker's name; return what hinders it.
+
+    Parts keep their numbers, so one that had reached the bucket is the same object again; a
+    journal is given its number here, once. What could not be shipped stays for the next release.
+    """
+    own = home / "fetched.json"
     await asyncio.to_thread(config.to_file, own)
     try:
         process = await asyncio.create_subprocess_exec(
@@ -44,18 +69,15 @@ async def ship_fetched(home: Path, config: AgentConfig) -> str:
             async with asyncio.timeout(SHIP_WITHIN_S):
                 said, _ = await process.communicate()
         except TimeoutError:
-            process.kill()
-            await process.wait()
             return f"shipping took more than {SHIP_WITHIN_S:g} s"
+        finally:
+            # Also when we are cancelled: nobody but the next release may work in this folder.
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
     finally:
         own.unlink(missing_ok=True)  # it holds the store's keys
     if process.returncode != 0:
         return said.decode(errors="replace").strip()[-500:]
     log.info("%s: %s", config.worker, said.decode(errors="replace").strip())
-    archive.unlink(missing_ok=True)
     return ""
-
-
-def _unpack(archive: Path, home: Path) -> None:
-    with tarfile.open(archive) as tar:
-        tar.extractall(home, filter="data")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import tarfile
 import time
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from tasks.fleets import deployment
 from tasks.fleets.base import Worker
 from tasks.fleets.deployment import Place
 from tasks.fleets.remote import Access, Host, Remote, connect
-from tasks.fleets.spools import ship_fetched
+from tasks.fleets.spools import ship_here, unpack, waiting_spools
 from tasks.fleets.wheelhouse import Payload, make_payload
 from tasks.fleets.worker_access import WorkerAccess, access_of, without_keys
 from tasks.observation import current_observer
@@ -115,7 +116,7 @@ class SshFleet:
         left = await asyncio.gather(
             *(self._release(context, name, host) for name, host in hosts.items())
         )
-        return [reason for reason in left if reason]
+        return [*filter(None, left), *await self._ship_fetched(context)]
 
     async def agent_config(self, context: RunContext, worker: Worker) -> AgentConfig:
         """Return what the agent is told; spool and Chromium are the host's, and no key is in it."""
@@ -233,23 +234,28 @@ class SshFleet:
         return _was_touched(context, name)
 
     async def _bring_home(self, context: RunContext, remote: Remote, folder: str) -> None:
-        """Fetch a spool that its agent could not ship, and ship it from here."""
+        """Fetch a spool that its agent could not ship; the release ships it from here."""
         attempt, worker = folder.rsplit("/", maxsplit=2)[-2:]
         current_observer().warn(f"{worker} could not ship all of its samples: they are fetched")
         home = context.folder / attempt / worker
-        await deployment.fetch(remote, folder, home / "spool.tar")
-        config = AgentConfig(
-            run_id=context.run_id,
-            attempt=int(attempt.removeprefix("attempt-")),
-            worker=worker,
-            store=context.address,
-            relay_url=context.relay_url,
-            scenario=context.scenario.model_dump(mode="json", by_alias=True),
-            spool=home / "spool",
-        )
-        problem = await ship_fetched(home, config)
-        if problem:
-            current_observer().warn(f"samples of {worker} stay in {home}: {problem}")
+        # One that an earlier release fetched is all there is: its agent had ended before.
+        if not (home / "spool").is_dir():
+            archive = home / "spool.tar"
+            await deployment.fetch(remote, folder, archive)
+            try:
+                await asyncio.to_thread(unpack, archive, home)
+            except (OSError, tarfile.TarError) as error:
+                raise FleetError(f"{archive} cannot be unpacked: {error}") from error
+
+    async def _ship_fetched(self, context: RunContext) -> list[str]:
+        """Ship what was fetched and could not be shipped until now; name what still cannot."""
+        left = []
+        for home in await asyncio.to_thread(waiting_spools, context.folder):
+            problem = await ship_here(home, _shipping(context, home))
+            if problem:
+                current_observer().warn(f"samples of {home.name} stay in {home}: {problem}")
+                left.append(f"samples of {home.name}, in {home} ({problem})")
+        return left
 
     async def _stop_looking(self) -> None:
         looks = list(self._looking.values())
@@ -262,6 +268,19 @@ class SshFleet:
         self._places.pop(name, None)
         if remote is not None:
             await remote.close()
+
+
+def _shipping(context: RunContext, home: Path) -> AgentConfig:
+    """Return what the spool in a worker's folder here is shipped by."""
+    return AgentConfig(
+        run_id=context.run_id,
+        attempt=int(home.parent.name.removeprefix("attempt-")),
+        worker=home.name,
+        store=context.address,
+        relay_url=context.relay_url,
+        scenario=context.scenario.model_dump(mode="json", by_alias=True),
+        spool=home / "spool",
+    )
 
 
 def _mark(context: RunContext, worker: str) -> Path:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import threading
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,13 @@ from run_store.store import StoreAddress
 from tasks.deploy import start_agents
 from tasks.fleets import ec2
 from tasks.fleets.ec2 import Ec2Fleet
+from tasks.fleets.ec2_ledger import Ledger
+from tasks.fleets.ec2_resources import explained
 from tasks.run_context import RunContext
-from tests.fleets.emulated_ec2 import Account
+from tests.fleets.emulated_ec2 import REGION, Account
 from tests.fleets.ssh_hosts import make_key, needs_sshd, ssh_host
 from tests.fleets.test_ec2 import context_of
+from tests.waiting import wait_for
 
 NO_CAPACITY = {
     "Instances": [],
@@ -195,6 +199,47 @@ async def test_a_cancelled_run_does_not_wait_for_agents(
         assert await Ec2Fleet().release(dataclasses.replace(context, in_haste=in_haste)) == []
     assert waited
     assert account.left() == []
+
+
+async def test_nothing_is_rented_behind_a_cancellation(
+    context: RunContext, account: Account
+) -> None:
+    """A call that hangs as the run is cancelled is waited for, and no further one is made."""
+    asked, goes_on = threading.Event(), threading.Event()
+
+    def hangs(name: str) -> None:
+        if name == "DescribeSubnets":
+            asked.set()
+            goes_on.wait(30)
+
+    account.answers.append(hangs)
+    renting = asyncio.create_task(Ec2Fleet().acquire(context))
+    await asyncio.to_thread(wait_for, asked.is_set)
+    renting.cancel()
+    await asyncio.wait([renting], timeout=0.5)
+    assert not renting.done(), "what still runs may create something"
+    goes_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await renting
+    assert not account.calls & {"ec2:ImportKeyPair", "ec2:CreateSecurityGroup", "ec2:CreateFleet"}
+    assert account.left() == []
+
+
+async def test_a_duplicate_may_be_our_own(
+    tmp_path: Path, context: RunContext, account: Account
+) -> None:
+    """A call that made something, and whose answer was lost, is refused when it is tried again."""
+    ledger = Ledger(context.store(), context.run_id, 1, REGION)
+    given = {"KeyName": "ours", "PublicKeyMaterial": make_key(tmp_path / "key").encode()}
+    account.client.import_key_pair(**given)
+    with (
+        pytest.raises(FleetError, match="already exists"),
+        ledger.asking("ImportKeyPair", "ours"),
+        explained("import the run's key pair"),
+    ):
+        account.client.import_key_pair(**given)
+    [asked] = ledger.entries()
+    assert (asked.call, asked.answered) == ("ImportKeyPair", False)
 
 
 @needs_sshd

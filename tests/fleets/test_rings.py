@@ -131,7 +131,7 @@ async def test_the_agents_lease_alone_ends_its_machine(
     """Where nobody raises the lease, each agent powers its machine off, which terminates it.
 
     The orchestrator does nothing any more: no `finally`, no hook, no sweep; and the machines'
-    own limit is half an hour away.
+    own limit is more than an hour away.
     """
     beating = threading.Event()
     with (

@@ -7,13 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
+import pytest
 
 from run_store.agent_config import AgentConfig
+from run_store.errors import FleetError
 from run_store.store import Store
+from tasks.fleets import deployment
 from tasks.fleets.ssh import SshFleet
 from tasks.local_services import local_store
 from tests.fleets.ssh_hosts import needs_sshd, ssh_host
 from tests.fleets.test_ssh import NOWHERE, context_of, public
+from tests.store_server import StoreServer
 from worker_agent.shipping import spool_of
 
 pytestmark = needs_sshd
@@ -61,6 +65,46 @@ async def test_unshipped_samples_are_brought_home(tmp_path: Path, user_key: Path
         assert rows == 2
         assert not a.prefix.exists()
         assert list(context.folder.rglob("*.tar")) == []
+
+
+async def test_a_spool_that_is_fetched_is_not_fetched_again(
+    tmp_path: Path, user_key: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It waits here while the store is away, and is shipped once, whatever became of its host."""
+    with (
+        ssh_host(tmp_path / "a", "127.0.1.9", user_key=public(user_key)) as a,
+        StoreServer(tmp_path / "s3") as server,
+    ):
+        address = server.address
+        context = context_of(tmp_path, a.text, key=user_key, pinned=(a.pinned,), address=address)
+        folder = a.prefix / "runs" / "ssh-run" / "attempt-1" / "worker-1"
+        folder.mkdir(parents=True)
+        config = config_of(folder)
+        config.to_file(folder / "agent.json")
+        with contextlib.closing(spool_of(config)) as spool:
+            row: dict[str, list[Any]] = {
+                "at_us": [time.time_ns() // 1000],
+                "type": ["x"],
+                "message": ["kept"],
+            }
+            spool.append(PHASE, "errors", row)
+        really_remove = deployment.remove
+
+        async def fails(*_: object, **__: object) -> None:
+            raise FleetError("the connection broke")
+
+        server.stop()
+        monkeypatch.setattr(deployment, "remove", fails)
+        broken, away = await SshFleet().release(context)
+        assert "the connection broke" in broken
+        assert away.startswith("samples of worker-1, in ")
+        server.start()
+        assert await SshFleet().release(context) == ["worker-1 (the connection broke)"]
+        monkeypatch.setattr(deployment, "remove", really_remove)
+        assert await SshFleet().release(context) == []
+        store = server.store()
+        keys = store.keys(context.layout.samples("errors"))
+        assert sum(pq.read_table(io.BytesIO(store.get(key) or b"")).num_rows for key in keys) == 1
 
 
 async def test_unreachable_host_is_named(tmp_path: Path, user_key: Path) -> None:

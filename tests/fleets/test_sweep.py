@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -107,24 +108,50 @@ def test_expired_goes_and_the_rest_stays(account: Account) -> None:
     assert find_leftovers([REGION]) == []
 
 
+def put_running(store: Store, layout: RunLayout) -> None:
+    """Put a run there that says that it is running, and whose lease nobody raises."""
+    record = RunRecord(
+        run_id="a-run",
+        scenario={},
+        relay_url="ws://x/",
+        fleet="ec2",
+        created_us=0,
+        attempts=[Attempt(number=1, started_us=0)],
+    )
+    store.put_message(layout.run, record)
+    store.put_message(layout.lease(1), Lease(counter=1, every_s=2, expires_after_s=60))
+
+
 def test_lease_tells_a_dead_run(tmp_path: Path) -> None:
     """A run whose lease stands still is dead; one that has ended is; an unknown one is unknown."""
     with local_store(tmp_path) as address:
         store = Store(address)
-        record = RunRecord(
-            run_id="a-run",
-            scenario={},
-            relay_url="ws://x/",
-            fleet="ec2",
-            created_us=0,
-            attempts=[Attempt(number=1, started_us=0)],
-        )
-        layout = RunLayout("a-run")
-        store.put_message(layout.run, record)
-        store.put_message(layout.lease(1), Lease(counter=1, every_s=2, expires_after_s=60))
+        put_running(store, RunLayout("a-run"))
         says = running_by_lease(store, watch_s=0.1)
         assert says("a-run") is False
         assert says("another-run") is None
+
+
+def test_a_run_that_is_torn_down_is_alive(tmp_path: Path) -> None:
+    """Its lease stands still, and its presence is raised: its agents ship what they have."""
+    with local_store(tmp_path) as address:
+        store, layout = Store(address), RunLayout("a-run")
+        put_running(store, layout)
+        over = threading.Event()
+
+        def keep() -> None:
+            counter = 0
+            while not over.wait(0.2):
+                raised = Lease(counter=(counter := counter + 1), every_s=1, expires_after_s=3)
+                store.put_message(layout.presence(1), raised)
+
+        keeper = threading.Thread(target=keep)
+        keeper.start()
+        try:
+            assert running_by_lease(store)("a-run") is True
+        finally:
+            over.set()
+            keeper.join()
 
 
 def test_an_end_of_the_id_asks_for_one_run(account: Account) -> None:
