@@ -27,7 +27,12 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # What takes longest comes first, so that both processes of the tests end at about the same time.
 FIRST = ("flow", "hosts", "test_rented_runs.py", "test_up.py", "test_conductor.py")
-NEVER_LATE = ("test_agent_spool.py", "test_journey_module.py", "test_agent_document_ids.py")
+NEVER_LATE = (
+    "test_agent_spool.py",
+    "test_journey_module.py",
+    "test_agent_document_ids.py",
+    "test_tabs.py",
+)
 """Of the agents' tests those that judge no time."""
 
 

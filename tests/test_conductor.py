@@ -143,7 +143,8 @@ async def test_an_order_to_spread_that_was_written_unheard_is_the_one_that_count
         return await issue(order, **given)
 
     monkeypatch.setattr(conductor.book, "issue", issued)
-    fleet.agents["worker-2"].silent = True
+    monkeypatch.setattr(conductor_module, "SPREAD_FOR_AT_LEAST_S", 0.1)
+    fleet.kill("worker-2")
     with pytest.raises(StoreError):
         await conductor.run_phase(2)
     record = await conductor.run_phase(2)

@@ -26,6 +26,13 @@ from run_store.errors import BrowserError
 log = logging.getLogger(__name__)
 
 
+NETWORK_CHANGED = "net::ERR_NETWORK_CHANGED"
+"""Chromium gives up what it loads, be it from loopback, when the machine gets or loses a network
+interface: a VPN, a container."""
+AGAIN_AFTER_S = (0.5, 1.0, 2.0)
+"""By then the page that says so has loaded, and is not taken for ours."""
+
+
 class TabGoneError(BrowserError):
     """The tab crashed, was closed, or its browser is gone."""
 
@@ -51,10 +58,15 @@ class Tab:
         """
         for domain in ("Inspector", "Runtime", "Page"):
             await self._ask(f"{domain}.enable")
-        self._loaded.clear()
-        answer = await self._ask("Page.navigate", url=url)
-        if answer.get("errorText"):
-            raise BrowserError(f"{url} did not load: {answer['errorText']}")
+        for wait_s in (*AGAIN_AFTER_S, None):
+            self._loaded.clear()
+            answer = await self._ask("Page.navigate", url=url)
+            why = answer.get("errorText")
+            if not why:
+                break
+            if wait_s is None or why != NETWORK_CHANGED:
+                raise BrowserError(f"{url} did not load: {why}")
+            await asyncio.sleep(wait_s)
         await self._loaded.wait()
         if self.gone:
             raise TabGoneError(self.gone)
