@@ -25,8 +25,8 @@ logging.getLogger("werkzeug").setLevel(logging.WARNING)
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-# What takes longest comes first, so that both processes of the tests end at about the same time.
-FIRST = ("flow", "hosts", "test_rented_runs.py", "test_up.py", "test_conductor.py")
+# What takes longest comes first, so that all processes of the tests end at about the same time.
+FIRST = ("flow", "hosts", "test_conductor.py")
 NEVER_LATE = (
     "test_agent_spool.py",
     "test_journey_module.py",
