@@ -41,12 +41,13 @@ async def give_back(context: RunContext) -> bool:
 
 def _what_to_do(context: RunContext) -> str:
     """Say how what is left can be had back: rented machines go by a command, a host does not."""
+    samples = "Samples that are named are kept here; a retry of the run ships them."
     if context.fleet == "ec2":
-        return f"Run `relay-load cleanup --run-id {context.run_id}` and look at what remains."
+        return f"Run `relay-load cleanup --run-id {context.run_id}` and look at what remains. {samples}"
     return (
         "An agent that reaches the bucket finds its order to stop there, and ends by itself. "
-        f"Once the host can be reached, remove .relay-load/runs/{context.run_id} on it. Samples "
-        "that are named are kept here, and a retry of the run ships them."
+        f"Once the host can be reached, retry the run, or remove .relay-load/runs/{context.run_id} "
+        f"on it. {samples}"
     )
 
 
