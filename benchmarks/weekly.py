@@ -37,7 +37,7 @@ import httpx
 from tasks.local_services import free_port
 from tests.command_line import environment, relay_load
 from tests.relay_process import start_relay
-from tests.test_up import started
+from tests.test_up import api_of, started
 from tests.waiting import wait_for
 
 SERVICE_MS = 8.0
@@ -174,14 +174,7 @@ def measured(folder: Path) -> dict[str, Any]:
         start_relay(*flags) as relay,
         web_server() as (hook, alarms),
     ):
-        wait_for(
-            lambda: "Ctrl-C stops all of this" in log.read_text() or up.poll() is not None,
-            within_s=180,
-        )
-        address = re.search(r"Prefect's UI: (\S+)", log.read_text())
-        if address is None:
-            raise SystemExit(log.read_text())
-        api = f"{address[1]}/api"
+        api = api_of(up, log)
         [deployment] = asked(
             api, "/deployments/filter", {"deployments": {"name": {"any_": ["weekly"]}}}
         )
