@@ -43,7 +43,8 @@ def _what_to_do(context: RunContext) -> str:
     """Say how what is left can be had back: rented machines go by a command, a host does not."""
     samples = "Samples that are named are kept here; a retry of the run ships them."
     if context.fleet == "ec2":
-        return f"Run `relay-load cleanup --run-id {context.run_id}` and look at what remains. {samples}"
+        by_hand = f"Run `relay-load cleanup --run-id {context.run_id}` and look at what remains."
+        return f"{by_hand} {samples}"
     return (
         "An agent that reaches the bucket finds its order to stop there, and ends by itself. "
         f"Once the host can be reached, retry the run, or remove .relay-load/runs/{context.run_id} "
