@@ -11,6 +11,7 @@ from pathlib import Path
 from run_store.agent_config import AgentConfig
 from tasks import processes
 from tasks.fleets.base import Worker
+from tasks.fleets.spools import is_waiting, ship_here
 from tasks.processes import ProcessIdentity
 from tasks.run_context import RunContext
 from tasks.threads import to_its_end
@@ -19,7 +20,6 @@ log = logging.getLogger(__name__)
 
 GRACE_S = 20.0
 """How long an agent may take to close its connections and ship its samples when it is ended."""
-SHIP_WITHIN_S = 120.0
 
 
 class LocalFleet:
@@ -53,10 +53,13 @@ class LocalFleet:
         folders = sorted(context.folder.glob("attempt-*/worker-*"))
         left = await asyncio.gather(*(asyncio.to_thread(_end, folder) for folder in folders))
         for folder in folders:
-            if await asyncio.to_thread(_is_empty, folder / "spool"):
-                await asyncio.to_thread(shutil.rmtree, folder / "spool", ignore_errors=True)
-            elif (folder / "spool").is_dir() and folder.name not in left:
-                await _ship(context, folder)
+            spool = folder / "spool"
+            if folder.name not in left and await asyncio.to_thread(is_waiting, spool):
+                problem = await ship_here(context, folder)
+                if problem:
+                    log.warning("samples of %s stay in %s: %s", folder.name, spool, problem)
+            if not await asyncio.to_thread(is_waiting, spool):
+                await asyncio.to_thread(shutil.rmtree, spool, ignore_errors=True)
             (folder / "agent.json").unlink(missing_ok=True)  # it holds the store's keys
         return [name for name in left if name]
 
@@ -106,38 +109,3 @@ def _end(folder: Path) -> str:
         return folder.name
     file.unlink(missing_ok=True)
     return ""
-
-
-def _is_empty(spool: Path) -> bool:
-    """Say whether a spool holds nothing that is not in the bucket; see `worker_agent.spool`."""
-    waiting = [
-        file for kind in ("journal", "ready") for file in spool.glob(f"**/{kind}/**/*.arrows")
-    ]
-    return spool.is_dir() and not waiting
-
-
-async def _ship(context: RunContext, folder: Path) -> None:
-    """Ship what an agent that is no more left in its spool, and remove it if that succeeds."""
-    attempt = int(folder.parent.name.removeprefix("attempt-"))
-    config = folder / "agent.json"
-    await asyncio.to_thread(_config(context, folder, attempt=attempt).to_file, config)
-    shipping = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "worker_agent.shipping", "--config", str(config)),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        env=processes.own_environment(),
-    )
-    said = b"it took too long"
-    try:
-        async with asyncio.timeout(SHIP_WITHIN_S):
-            said, _ = await shipping.communicate()
-    except TimeoutError:
-        shipping.kill()
-        await shipping.wait()
-    if shipping.returncode == 0:
-        await asyncio.to_thread(shutil.rmtree, folder / "spool", ignore_errors=True)
-    else:
-        log.warning(
-            "samples of %s stay in %s: %s", folder.name, folder / "spool", said.decode().strip()
-        )

@@ -1,4 +1,4 @@
-"""Spools that a host's agent could not ship: unpacked and shipped from here."""
+"""Spools that agents could not ship: fetched from a host if need be, and shipped from here."""
 
 from __future__ import annotations
 
@@ -11,24 +11,34 @@ from pathlib import Path
 
 from run_store.agent_config import AgentConfig
 from tasks.processes import own_environment
+from tasks.run_context import RunContext
 
 log = logging.getLogger(__name__)
 
 SHIP_WITHIN_S = 300.0
 
 
+def is_waiting(spool: Path) -> bool:
+    """Say whether a spool is there and holds what is not in the bucket; see `worker_agent.spool`."""
+    return any(True for kind in ("journal", "ready") for _ in spool.glob(f"**/{kind}/**/*.arrows"))
+
+
 def waiting_spools(folder: Path) -> list[Path]:
-    """Return the workers' folders in a run's whose fetched spool is not in the bucket yet."""
-    return [
-        spool.parent
-        for spool in sorted(folder.glob("attempt-*/*/spool"))
-        if any(
-            file.stat().st_size
-            for kind in ("journal", "ready")
-            for file in spool.glob(f"**/{kind}/**/*")
-            if file.is_file()
-        )
-    ]
+    """Return the workers' folders in a run's whose spool is here, and not in the bucket yet."""
+    return [one.parent for one in sorted(folder.glob("attempt-*/*/spool")) if is_waiting(one)]
+
+
+def shipping_config(context: RunContext, home: Path) -> AgentConfig:
+    """Return what the spool in a worker's folder, `home`, is shipped by."""
+    return AgentConfig(
+        run_id=context.run_id,
+        attempt=int(home.parent.name.removeprefix("attempt-")),
+        worker=home.name,
+        store=context.address,
+        relay_url=context.relay_url,
+        scenario=context.scenario.model_dump(mode="json", by_alias=True),
+        spool=home / "spool",
+    )
 
 
 def unpack(archive: Path, home: Path) -> None:
@@ -45,14 +55,14 @@ def unpack(archive: Path, home: Path) -> None:
     archive.unlink()
 
 
-async def ship_here(home: Path, config: AgentConfig) -> str:
+async def ship_here(context: RunContext, home: Path) -> str:
     """Ship the spool in `home`/spool under its worker's name; return what hinders it.
 
     Parts keep their numbers, so one that had reached the bucket is the same object again; a
     journal is given its number here, once. What could not be shipped stays for the next release.
     """
-    own = home / "fetched.json"
-    await asyncio.to_thread(config.to_file, own)
+    own = home / "shipping.json"
+    await asyncio.to_thread(shipping_config(context, home).to_file, own)
     try:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -79,5 +89,5 @@ async def ship_here(home: Path, config: AgentConfig) -> str:
         own.unlink(missing_ok=True)  # it holds the store's keys
     if process.returncode != 0:
         return said.decode(errors="replace").strip()[-500:]
-    log.info("%s: %s", config.worker, said.decode(errors="replace").strip())
+    log.info("%s: %s", home.name, said.decode(errors="replace").strip())
     return ""

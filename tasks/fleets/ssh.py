@@ -251,7 +251,7 @@ class SshFleet:
         """Ship what was fetched and could not be shipped until now; name what still cannot."""
         left = []
         for home in await asyncio.to_thread(waiting_spools, context.folder):
-            problem = await ship_here(home, _shipping(context, home))
+            problem = await ship_here(context, home)
             if problem:
                 current_observer().warn(f"samples of {home.name} stay in {home}: {problem}")
                 left.append(f"samples of {home.name}, in {home} ({problem})")
@@ -268,19 +268,6 @@ class SshFleet:
         self._places.pop(name, None)
         if remote is not None:
             await remote.close()
-
-
-def _shipping(context: RunContext, home: Path) -> AgentConfig:
-    """Return what the spool in a worker's folder here is shipped by."""
-    return AgentConfig(
-        run_id=context.run_id,
-        attempt=int(home.parent.name.removeprefix("attempt-")),
-        worker=home.name,
-        store=context.address,
-        relay_url=context.relay_url,
-        scenario=context.scenario.model_dump(mode="json", by_alias=True),
-        spool=home / "spool",
-    )
 
 
 def _mark(context: RunContext, worker: str) -> Path:
