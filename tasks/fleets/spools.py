@@ -19,8 +19,9 @@ SHIP_WITHIN_S = 300.0
 
 
 def is_waiting(spool: Path) -> bool:
-    """Say whether a spool is there and holds what is not in the bucket; see `worker_agent.spool`."""
-    return any(True for kind in ("journal", "ready") for _ in spool.glob(f"**/{kind}/**/*.arrows"))
+    """Say whether a spool holds what is not in the bucket; see `worker_agent.spool`."""
+    kinds = ("journal", "ready")
+    return any(file for kind in kinds for file in spool.glob(f"**/{kind}/**/*.arrows"))
 
 
 def waiting_spools(folder: Path) -> list[Path]:
