@@ -183,6 +183,7 @@ class RelayLock:
         if self._is_lost:
             await self._choose()
             self._is_lost = False
+        began = time.monotonic()
         try:
             others = await asyncio.to_thread(self._others)
         except StoreError:
@@ -190,11 +191,12 @@ class RelayLock:
                 self._beats.store_silent(token)
             raise
         self._answered_at = time.monotonic()
+        took_s = self._answered_at - began
         self._seen = {claim.token for claim in others}
-        return [c for c in ahead_of(self._claim, others) if not await self._has_expired(c)]
+        return [c for c in ahead_of(self._claim, others) if not await self._has_expired(c, took_s)]
 
-    async def _has_expired(self, claim: RelayClaim) -> bool:
-        silent_s = self._beats.heard(claim.token, claim.counter)
+    async def _has_expired(self, claim: RelayClaim, took_s: float) -> bool:
+        silent_s = self._beats.heard(claim.token, claim.counter, took_s=took_s)
         if silent_s <= self._expires_after_s:
             return False
         log.warning("the run %s no longer holds the relay: it is gone", claim.run_id)
