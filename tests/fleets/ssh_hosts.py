@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 
 from scenarios.loading import load_scenario
@@ -140,8 +141,13 @@ def ssh_host(
             process=process,
         )
     finally:
+        # The server leaves its logins to themselves: one whose network is gone would stay.
+        logins = psutil.Process(process.pid).children() if process.poll() is None else []
         process.terminate()
         process.wait(timeout=10)
+        for login in logins:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                login.kill()
 
 
 async def installed_worker(folder: Path, address: str) -> Path:
