@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import platform
+import time
 
 import pytest
 from prefect.client.orchestration import get_client
@@ -15,6 +16,7 @@ from run_store.store import Store, StoreAddress
 from tasks import relay_lock
 from tasks.observation import Silent, showing
 from tasks.relay_lock import RelayLock, ahead_of, free_relay, prefect_slot, relay_name
+from tests.waiting import wait_for
 
 RELAY = "ws://127.0.0.1:8081/"
 HERE = platform.node().lower()
@@ -113,6 +115,31 @@ async def test_a_dead_holder_loses_the_relay(store_address: StoreAddress) -> Non
         with pytest.raises(DeadlineError, match="run alive holds it"):
             async with lock(store, "late", within_s=3):
                 pass
+
+
+async def test_a_claim_is_not_put_aside_for_a_slow_store(
+    store_address: StoreAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a look had to wait for its answer is no silence of the holder's."""
+    store, folder = Store(store_address), relay_claims(relay_name(RELAY))
+    key = f"{folder}run-slow.slow.json"
+    store.put_message(key, claim("slow", 1))
+    late = lock(store, "late")
+    waiting = asyncio.create_task(late.__aenter__())
+    look, looks = late._others, 0  # noqa: SLF001 - what the store answers, only later
+
+    def answers_late() -> list[RelayClaim]:
+        nonlocal looks
+        looks += 1
+        time.sleep(2.5 if looks == 3 else 0)  # the first is to choose a number by
+        return look()
+
+    monkeypatch.setattr(late, "_others", answers_late)
+    await asyncio.to_thread(wait_for, lambda: looks == 4)
+    assert key in store.keys(folder)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
 
 
 async def test_a_hook_frees_a_relay_at_once(store_address: StoreAddress) -> None:
