@@ -15,7 +15,8 @@ from run_store.store import Store
 from tasks.fleets import deployment
 from tasks.fleets.ssh import SshFleet
 from tasks.local_services import local_store
-from tests.fleets.ssh_hosts import needs_sshd, ssh_host
+from tasks.run_context import RunContext
+from tests.fleets.ssh_hosts import SshHost, needs_sshd, ssh_host
 from tests.fleets.test_ssh import NOWHERE, context_of, public
 from tests.store_server import StoreServer
 from worker_agent.shipping import spool_of
@@ -37,6 +38,29 @@ def config_of(folder: Path) -> AgentConfig:
     )
 
 
+def leave_two_rows(host: SshHost) -> None:
+    """Leave on a host what a dead agent could not ship: a part, and a journal without a number."""
+    folder = host.prefix / "runs" / "ssh-run" / "attempt-1" / "worker-1"
+    folder.mkdir(parents=True)
+    config = config_of(folder)
+    config.to_file(folder / "agent.json")
+    row: dict[str, list[Any]] = {
+        "at_us": [time.time_ns() // 1000],
+        "type": ["x"],
+        "message": ["kept"],
+    }
+    with contextlib.closing(spool_of(config)) as spool:
+        spool.append(PHASE, "errors", row)
+        spool.freeze(PHASE)
+        spool.append(PHASE, "errors", row)
+
+
+def rows_of(store: Store, context: RunContext) -> int:
+    """Return how many of these rows the bucket holds."""
+    keys = store.keys(context.layout.samples("errors"))
+    return sum(pq.read_table(io.BytesIO(store.get(key) or b"")).num_rows for key in keys)
+
+
 async def test_unshipped_samples_are_brought_home(tmp_path: Path, user_key: Path) -> None:
     """What a dead agent could not ship is in the bucket after the release, journal and all."""
     with (
@@ -44,25 +68,9 @@ async def test_unshipped_samples_are_brought_home(tmp_path: Path, user_key: Path
         local_store(tmp_path / "results") as address,
     ):
         context = context_of(tmp_path, a.text, key=user_key, pinned=(a.pinned,), address=address)
-        folder = a.prefix / "runs" / "ssh-run" / "attempt-1" / "worker-1"
-        folder.mkdir(parents=True)
-        config = config_of(folder)
-        config.to_file(folder / "agent.json")
-        row: dict[str, list[Any]] = {
-            "at_us": [time.time_ns() // 1000],
-            "type": ["x"],
-            "message": ["kept"],
-        }
-        with contextlib.closing(spool_of(config)) as spool:
-            spool.append(PHASE, "errors", row)
-            spool.freeze(PHASE)
-            spool.append(PHASE, "errors", row)
+        leave_two_rows(a)
         assert await SshFleet().release(context) == []
-        store = Store(address)
-        rows = 0
-        for key in store.keys(context.layout.samples("errors")):
-            rows += pq.read_table(io.BytesIO(store.get(key) or b"")).num_rows
-        assert rows == 2
+        assert rows_of(Store(address), context) == 2
         assert not a.prefix.exists()
         assert list(context.folder.rglob("*.tar")) == []
 
@@ -77,17 +85,7 @@ async def test_a_spool_that_is_fetched_is_not_fetched_again(
     ):
         address = server.address
         context = context_of(tmp_path, a.text, key=user_key, pinned=(a.pinned,), address=address)
-        folder = a.prefix / "runs" / "ssh-run" / "attempt-1" / "worker-1"
-        folder.mkdir(parents=True)
-        config = config_of(folder)
-        config.to_file(folder / "agent.json")
-        with contextlib.closing(spool_of(config)) as spool:
-            row: dict[str, list[Any]] = {
-                "at_us": [time.time_ns() // 1000],
-                "type": ["x"],
-                "message": ["kept"],
-            }
-            spool.append(PHASE, "errors", row)
+        leave_two_rows(a)
         really_remove = deployment.remove
 
         async def fails(*_: object, **__: object) -> None:
@@ -102,9 +100,7 @@ async def test_a_spool_that_is_fetched_is_not_fetched_again(
         assert await SshFleet().release(context) == ["worker-1 (the connection broke)"]
         monkeypatch.setattr(deployment, "remove", really_remove)
         assert await SshFleet().release(context) == []
-        store = server.store()
-        keys = store.keys(context.layout.samples("errors"))
-        assert sum(pq.read_table(io.BytesIO(store.get(key) or b"")).num_rows for key in keys) == 1
+        assert rows_of(server.store(), context) == 2
 
 
 async def test_unreachable_host_is_named(tmp_path: Path, user_key: Path) -> None:
