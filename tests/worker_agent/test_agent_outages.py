@@ -38,8 +38,11 @@ def test_a_relay_that_does_not_answer_is_sampled_each_second(outages: Outages) -
     assert {row["error"].partition(":")[0] for row in dead} == {"unreachable"}
     assert all(row["connections"] is None and row["response_ms"] is None for row in dead)
     calm = [row for row in rows if not began_us - 1e6 < row["at_us"] < ended_us + 1e6]
-    # A poll that was on its way when the relay died may have been sent some time before.
-    calm = [row for row in calm if not (row["error"] or "").startswith("cut off: ")]
+    # One poll may have been on its way when the relay died: a busy machine sent it long before.
+    cut_off = [row for row in calm if (row["error"] or "").startswith("cut off: ")]
+    assert len(cut_off) <= 1
+    assert all(row["at_us"] < began_us for row in cut_off)
+    calm = [row for row in calm if row not in cut_off]
     assert calm
     assert {row["error"] for row in calm} == {None}
     assert len({row["pid"] for row in calm}) == 2

@@ -101,9 +101,13 @@ def test_documents_are_followed_by_fresh_ones(plain: Plain) -> None:
     assert {(0, 0), (0, 1), (0, 2), (1, 0), (1, 1)} <= generations
     held = {key for key in synced_at(plain.run) if key[1] == 1}
     assert {connection for connection, _ in held} == set(range(12))
-    # Fresh documents are made ahead of their first edit; only a busy machine is late with one.
+    # Behind the ramp only a fresh document's first edit may have to wait for it, on a busy machine.
     later = [*plain.run.rows("edits", plain.on), *plain.run.rows("edits", plain.down)]
-    assert sum(row["held"] for row in later) < len(later) / 10
+    first: dict[tuple[int, int], int] = {}
+    for row in plain.run.rows("edits"):
+        key = row["document"], row["generation"]
+        first[key] = min(row["edit"], first.get(key, row["edit"]))
+    assert {row["edit"] for row in later if row["held"]} <= set(first.values())
 
 
 def test_replicas_converge_with_nothing_missing(plain: Plain) -> None:
