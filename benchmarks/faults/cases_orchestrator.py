@@ -7,15 +7,13 @@ from collections.abc import Callable, Iterator
 
 from benchmarks.faults.case import Case, Scale, SkippedError
 from benchmarks.faults.cases_agent import LOAD
-from benchmarks.faults.cases_network import GRACE_S, LONG_S, SHORT_S
+from benchmarks.faults.cases_network import GRACE_S, LONG_S, SHORT_S, cabled
 from benchmarks.faults.namespace import Namespace
-from benchmarks.faults.proxy import Link
 from benchmarks.faults.site import Site
-from benchmarks.faults.stage import as_plan, port_of
+from benchmarks.faults.stage import as_plan
 from tasks.fleets.worker_access import VARIABLES
 from tests.fleets.ssh_hosts import SSHD, make_key, ssh_host
 from tests.flow_process import MARK
-from tests.relay_process import start_relay
 
 PORT = 2222
 
@@ -54,13 +52,8 @@ def _host(site: Site) -> Namespace:
     if SSHD is None:
         raise SkippedError("an SSH host needs Debian's openssh-server")
     installed = site.stage.installed_worker()
-    net = site.closing.enter_context(Namespace())
-    relay = site.closing.enter_context(start_relay())
-    store = site.stage.store.address
-    to_store = Link("127.0.0.1", port_of(store.endpoint_url or ""), listen=net.store_host)
-    to_relay = Link("127.0.0.1", port_of(relay.url), listen=net.relay_host)
-    site.closing.enter_context(to_store)
-    site.closing.enter_context(to_relay)
+    network = cabled(site)
+    net = network.inside
     key = site.folder / "user_key"
     host = site.closing.enter_context(
         ssh_host(
@@ -74,10 +67,10 @@ def _host(site: Site) -> Namespace:
         )
     )
     # The orchestrator reaches both by the addresses that its worker has for them.
-    site.environment["AWS_ENDPOINT_URL_S3"] = f"http://{net.store_host}:{to_store.port}"
-    keys = store.secrets() or ("", "", "")
+    site.environment["AWS_ENDPOINT_URL_S3"] = network.store_url
+    keys = site.stage.store.address.secrets() or ("", "", "")
     site.environment |= dict(zip(VARIABLES, keys, strict=True))
-    site.parameters["relay_url"] = f"ws://{net.relay_host}:{to_relay.port}/"
+    site.parameters["relay_url"] = network.relay_url
     site.parameters["i_may_load_this_host"] = True
     site.overrides["fleet"] = {
         "kind": "ssh",
