@@ -6,6 +6,7 @@ SIGTERM is Prefect's; a flow that goes on in spite of it, because it was lost, i
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import signal
 from types import FrameType, TracebackType
@@ -36,8 +37,7 @@ class Interrupts:
         self._task: asyncio.Task[Any] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._context: contextvars.Context | None = None
-        self._before: Any = None
-        self._watch: TerminationWatch | None = None
+        self._held = contextlib.ExitStack()
         self._stage = "start"
 
     def __enter__(self) -> Self:
@@ -50,11 +50,12 @@ class Interrupts:
         if self._task is not None and self._task.cancelling():
             raise asyncio.CancelledError
         self._context = contextvars.copy_context()
-        try:
-            self._before = signal.signal(signal.SIGINT, self._on_signal)
-        except ValueError:
-            self._before = None  # Not the main thread: whoever called us keeps its own handling.
-        self._watch = TerminationWatch(self._terminated).__enter__()
+        # Off the main thread a signal cannot be held: whoever called us keeps its own handling.
+        with contextlib.suppress(ValueError):
+            before = signal.signal(signal.SIGINT, self._on_signal)
+            if before is not None:
+                self._held.callback(signal.signal, signal.SIGINT, before)
+        self._held.enter_context(TerminationWatch(self._terminated))
         return self
 
     def __exit__(
@@ -63,10 +64,7 @@ class Interrupts:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._watch is not None:
-            self._watch.__exit__(kind, error, trace)
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)
+        self._held.close()
         if error is not None and (ours := self.as_error(error)) is not error:
             raise ours from None
 
