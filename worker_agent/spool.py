@@ -148,7 +148,9 @@ class Spool:
                 for run in _unbroken(full):
                     if len(run) > 1:
                         self._compact(phase, kind, run)
-                for path in full:
+                # The last one first: what is left full by a death in between begins where the
+                # compacted part does, so that it is covered even with parts that come later.
+                for path in reversed(full):
                     _empty(path)
 
     def make_room(self) -> None:

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -5,8 +7,11 @@ from typing import Any
 
 import pytest
 
+from run_store.agent_config import AgentConfig
 from run_store.layout import RunLayout
+from tests.relay_process import ROOT
 from tests.store_server import StoreServer
+from tests.worker_agent.samples import StartWriter
 from tests.worker_agent.scenes import (
     SCENES,
     Abandoned,
@@ -39,6 +44,46 @@ def spool(server: StoreServer, tmp_path: Path) -> Iterator[Spool]:
     )
     yield spool
     spool.close()
+
+
+WRITER = ROOT / "tests/worker_agent/spool_writer.py"
+
+
+@pytest.fixture
+def config(server: StoreServer, tmp_path: Path) -> AgentConfig:
+    """Give the config of a worker in a run of the test's own."""
+    return AgentConfig(
+        run_id=tmp_path.name,
+        attempt=1,
+        worker="w",
+        store=server.address,
+        relay_url="ws://127.0.0.1:1/",
+        scenario={},
+        spool=tmp_path / "spool",
+    )
+
+
+@pytest.fixture
+def start_writer(config: AgentConfig, tmp_path: Path) -> Iterator[StartWriter]:
+    """Give a function that starts a process which writes into the spool of `config`."""
+    config.to_file(tmp_path / "agent.json")
+    started: list[subprocess.Popen[str]] = []
+
+    def start(mode: str) -> "subprocess.Popen[str]":
+        process = subprocess.Popen(
+            [sys.executable, str(WRITER), str(tmp_path / "agent.json"), mode],
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+            env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
 
 
 @pytest.fixture(scope="session")

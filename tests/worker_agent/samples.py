@@ -1,15 +1,20 @@
 """Rows to write into a spool, and what of them is in the bucket."""
 
 import io
-from collections.abc import Iterable
+import subprocess
+from collections.abc import Callable, Iterable
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from run_store.layout import Part, RunLayout, without_covered
+from run_store.samples import SCHEMAS
 from run_store.store import Store
 
 PHASE = "00-warmup"
+StartWriter = Callable[[str], "subprocess.Popen[str]"]
+"""Starts `spool_writer.py` in a mode."""
 
 
 def edits(numbers: Iterable[int]) -> dict[str, list[Any]]:
@@ -47,3 +52,17 @@ def rows(store: Store, run_id: str, kind: str, **where: str) -> list[dict[str, A
             for row in pq.read_table(io.BytesIO(body)).to_pylist()
         ]
     return found
+
+
+def numbers(store_rows: list[dict[str, Any]]) -> list[Any]:
+    """Return the numbers of rows of edits."""
+    return [row["edit"] for row in store_rows]
+
+
+def batch(columns: dict[str, list[Any]], kind: str = "edits") -> pa.RecordBatch:
+    """Return rows of one kind, given as columns, as Arrow has them."""
+    arrays = [
+        pa.array(columns.get(field.name, [None] * len(columns["edit"])), type=field.type)
+        for field in SCHEMAS[kind]
+    ]
+    return pa.record_batch(arrays, schema=SCHEMAS[kind])
