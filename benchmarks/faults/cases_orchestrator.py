@@ -31,7 +31,7 @@ def cases(scale: Scale) -> Iterator[Case]:
 
 def _cut(seconds: float) -> Callable[[Site], str]:
     def play(site: Site) -> str:
-        net = _host(site)
+        net = on_ssh_host(site)
         site.overrides["phases.load.duration"] = f"{seconds + GRACE_S:g}s"
         if not seconds:
             site.must_name(net.inner_host, "cannot be reached")
@@ -47,8 +47,11 @@ def _cut(seconds: float) -> Callable[[Site], str]:
     return play
 
 
-def _host(site: Site) -> Namespace:
-    """Have the case's worker on an SSH host in a network of its own, prepared by an earlier run."""
+def on_ssh_host(site: Site) -> Namespace:
+    """Have the case's worker on an SSH host in a network of its own, prepared by an earlier run.
+
+    Raises SkippedError where this machine has no SSH server.
+    """
     if SSHD is None:
         raise SkippedError("an SSH host needs Debian's openssh-server")
     installed = site.stage.installed_worker()
