@@ -21,7 +21,8 @@ from tasks.calibration import keep_calibration, plan_in
 from tasks.capacity import add_to_history
 from tasks.local_services import local_store
 from tasks.observation import current_observer
-from tasks.preparation import PreparedRun, Wanted
+from tasks.preparation import Wanted
+from tasks.prepared_run import PreparedRun
 from tasks.search_plan import Search, SearchPlan, search_from
 
 OF_A_RUN = (

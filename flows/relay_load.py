@@ -28,7 +28,8 @@ from tasks.hosts import with_hosts
 from tasks.lease_keeper import LeaseKeeper
 from tasks.load import load_phase, wind_down
 from tasks.owed import make_report_of_dead
-from tasks.preparation import PreparedRun, Wanted, found, prepared
+from tasks.preparation import Wanted, found, prepared
+from tasks.prepared_run import PreparedRun
 from tasks.provision import provision
 from tasks.relay_lock import RelayLock, free_relay, turn_at_relay
 from tasks.report import make_report, report

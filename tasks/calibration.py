@@ -11,8 +11,8 @@ from run_store.capacity import Calibration, CapacityResult, calibration_key
 from run_store.errors import CannotRunError, RelayLoadError, StoreError
 from run_store.store import Store
 from scenarios.model import Scenario
+from tasks.instants import now_us
 from tasks.observation import current_observer
-from tasks.roll_call import now_us
 from tasks.run_context import RunContext
 from tasks.search_plan import Search, SearchPlan, planned_search
 from tasks.stores import opened_store

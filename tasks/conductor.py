@@ -4,31 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import time
 from collections.abc import Sequence
 
 from run_store.errors import DeadlineError, FleetError, StoreError
 from run_store.layout import phase_label
-from run_store.messages import RECONNECT, Order, PhaseRecord
+from run_store.messages import Order, PhaseRecord
 from run_store.schedule import connections_planned
+from tasks.cuts import Cuts
 from tasks.deadlines import load_lasts_at_most_s
 from tasks.fleets.base import Fleet, Worker
-from tasks.observation import Snapshot, current_observer, snapshot_of
+from tasks.instants import now_us, soon_us
+from tasks.observation import current_observer
 from tasks.order_book import OrderBook
-from tasks.phase_record import label_of
 from tasks.plan import (
     connections_before,
     plan_order,
     reconnect_order,
-    rest_of_order,
     slots_of,
-    wind_down_order,
 )
 from tasks.readings import reading_of
-from tasks.roll_call import RollCall, now_us
+from tasks.roll_call import RollCall
 from tasks.run_context import RunContext
-from tasks.spreading import extra_connections, why_no_room
+from tasks.snapshots import Snapshots
 from tasks.steps import Chooser, Steps, kept_steps
 from tasks.stress import held_by, next_level
 from tasks.substitution import READY_WITHIN_S, Substitutes
@@ -39,15 +37,11 @@ log = logging.getLogger(__name__)
 LOOK_EVERY_S = 1.0
 LOOK_AT_END_EVERY_S = 0.25
 """Between two phases nothing is measured, so that time is kept short."""
-BEGINS_AFTER_S = 2.0
-"""How far ahead an order's instant lies, so that every worker has read it by then."""
 FINISH_WITHIN_S = 90.0
 """What a phase's workers may need behind its end, to settle, compare and ship."""
 STORE_AWAY_AT_MOST_S = 900.0
 """How much longer they are waited for while the store does not answer."""
 STOP_WITHIN_S = 60.0
-SPREAD_FOR_AT_LEAST_S = 10.0
-"""With less than that left of an order a lost worker's connections wait for the next one."""
 
 
 class Conductor:
@@ -73,11 +67,11 @@ class Conductor:
         self.missed = ""
         self.book = OrderBook(context)
         self.watch = LoadWatch(scenario, has_metrics=context.has_metrics)
+        self.snapshots = Snapshots()
         self._deadline = time.monotonic() + load_lasts_at_most_s(scenario)
         self._chooses = chooses
         self._steps: dict[int, Steps] = {}
-        self._unspread: set[str] = set()
-        self._snapshot: Snapshot | None = None
+        self._cuts = Cuts(context, self.roll, self.book, self.slots)
 
     def end(self, reason: str) -> None:
         """Have the load end in order: the phase is cut, the cool-down shortened."""
@@ -127,7 +121,7 @@ class Conductor:
             connections=connections,
             progress=self.book.progress,
             slots=self.slots(),
-            starts_at_us=self.soon_us(),
+            starts_at_us=soon_us(),
             polls_relay=self.context.has_metrics,
         )
         await self.until_done(await self.book.issue(order, as_phase=False))
@@ -135,12 +129,6 @@ class Conductor:
     def is_due(self, index: int) -> bool:
         """Say whether a phase is to be carried out: all are, until the load is ending."""
         return not self.why_ending or bool(self.book.of_phase(index))
-
-    @property
-    def share_done(self) -> float:
-        """How much of the phase in force is over, from 0 to 1."""
-        snapshot = self._snapshot
-        return snapshot.elapsed_s / snapshot.duration_s if snapshot else 0.0
 
     async def run_phase(self, index: int) -> PhaseRecord:
         """Carry out one phase of the scenario and mark it complete in the bucket.
@@ -168,22 +156,23 @@ class Conductor:
 
     async def _hold(self, index: int) -> None:
         """Carry out a phase whose course is fixed beforehand."""
+        label = phase_label(index, self.context.scenario.phases[index].name)
         orders = self.book.of_phase(index)
         if not orders:
-            await self.take_in(phase_label(index, self.context.scenario.phases[index].name))
+            await self.take_in(label)
             order = plan_order(
                 self.context.scenario,
                 index,
                 progress=self.book.progress,
                 slots=self.slots(),
-                starts_at_us=self.soon_us(),
+                starts_at_us=soon_us(),
                 polls_relay=self.context.has_metrics,
                 held=await self._held_before(index),
             )
             await self.book.issue(order)
             orders = self.book.of_phase(index)
         if len(orders) == 1:
-            self._begins(orders[0])
+            self._begins(orders[0], label)
         order = orders[0]
         while True:
             await self.until_done(order)
@@ -213,8 +202,7 @@ class Conductor:
         label = phase_label(climbed[-1], phases[climbed[-1]].name)
         return held_by(await asyncio.to_thread(kept_steps, self.context, label))
 
-    def _begins(self, order: Order) -> None:
-        label = self._label(order)
+    def _begins(self, order: Order, label: str) -> None:
         self.roll.phase, self.roll.order = label, order
         if order.phase is not None:
             self.watch.phase_begins(order.phase.name, judges=order.phase.kind != "cooldown")
@@ -237,7 +225,7 @@ class Conductor:
         Every phase is complete by then: what hinders this is left to the teardown.
         """
         try:
-            await self._stop_at(now_us(), reason)
+            await self._cuts.stop_at(now_us(), reason)
         except StoreError as error:
             log.warning("the stop could not be ordered: %s", error)
             return
@@ -259,10 +247,10 @@ class Conductor:
             if not self.roll.alive and not over:
                 self.book.cut(order, now_us(), "every worker was lost")
             elif self.why_ending and not self.book.load_is_cut and not over:
-                await self._cut(order)
+                await self._cuts.end_load(order, self.why_ending, soon=bool(self.ending))
                 continue
             elif not over and not self.book.is_cut(order):
-                await self._spread(order)
+                await self._cuts.spread(order)
             waiting = [
                 name for name in self.roll.alive if not self.roll.has_done(name, order.number)
             ]
@@ -279,84 +267,6 @@ class Conductor:
                 return not self.book.is_cut(order)
             await asyncio.sleep(pause_s)
 
-    async def _cut(self, order: Order) -> None:
-        """End an order before its time: the cool-down or the stop takes its place.
-
-        Whoever wants the load's end wants it soon; behind a missed objective the cool-down has
-        its whole length.
-        """
-        if order.phase is None:
-            return
-        why = self.why_ending
-        current_observer().warn(f"{why}: the load ends in order")
-        cut_at_us = await self._part_done(order)
-        soon = {} if self.ending else {"at_most_s": math.inf}
-        following = wind_down_order(
-            self.context.scenario,
-            order.phase.index,
-            progress=self.book.progress,
-            slots=self.slots(),
-            starts_at_us=cut_at_us,
-            polls_relay=self.context.has_metrics,
-            **soon,
-        )
-        if following is None:
-            await self._stop_at(cut_at_us, why)
-        else:
-            await self.book.issue(following)
-        self.book.cut(order, cut_at_us, why)
-
-    async def _part_done(self, order: Order) -> int:
-        """Take an order to end soon, or when one begins that is written already; return when."""
-        there = await self.book.next_written()
-        soon_us = max(self.soon_us(), order.starts_at_us)
-        cut_at_us = soon_us if there is None else there.starts_at_us
-        self.book.part_done(order, cut_at_us)
-        return cut_at_us
-
-    async def _spread(self, order: Order) -> None:
-        """Give the connections of workers that are lost to the others at once, if they have room.
-
-        A step of load is not touched: it is judged as doubtful, and tried again.
-        """
-        gone = {name for name in order.slots if name in self.roll.lost} - self._unspread
-        left_s = order.duration_s - (self.soon_us() - order.starts_at_us) / 1e6
-        phase = order.phase
-        if not gone or phase is None or phase.index in self._steps or phase.kind == "cooldown":
-            return
-        if not self.context.scenario.fleet.spread_lost_connections:
-            return
-        if left_s < SPREAD_FOR_AT_LEAST_S or phase.name == RECONNECT:
-            return
-        self._unspread |= gone
-        slots = self.slots()
-        open_now = math.ceil(max(order.connections.start, order.connections.end))
-        why_not = why_no_room(self.roll.statuses, extra_connections(order.slots, slots, open_now))
-        names = ", ".join(sorted(gone))
-        if why_not:
-            current_observer().warn(f"the connections of {names} are not spread: {why_not}")
-            return
-        before = self.book.progress
-        try:
-            cut_at_us = await self._part_done(order)
-            at_s = (cut_at_us - order.starts_at_us) / 1e6
-            rest = rest_of_order(order, at_s=at_s, progress=self.book.progress, slots=slots)
-            await self.book.issue(rest)
-        except StoreError:
-            # Nothing has changed then, and the next try begins anew.
-            self.book.progress, self._unspread = before, self._unspread - gone
-            raise
-        self.book.cut(order, cut_at_us)
-        current_observer().warn(f"the connections of {names} are spread over the others")
-
-    async def _stop_at(self, at_us: int, reason: str) -> None:
-        await self.book.stop(at_us, reason)
-        self.roll.stop_is_ordered = True
-
-    def soon_us(self) -> int:
-        """Return an instant that every worker will have heard of."""
-        return now_us() + round(BEGINS_AFTER_S * 1e6)
-
     async def _look(self, order: Order | None = None) -> None:
         await self.roll.look()
         if self.roll.stop_asked:
@@ -366,7 +276,7 @@ class Conductor:
         if order is not None:
             self._replace(order)
             self._take(order)
-            self._show(order)
+            self.snapshots.show(order, self.book, self.roll, workers=len(self.substitutes.holders))
 
     def _replace(self, order: Order) -> None:
         """Have another worker sought for each that is lost, while the load is to go on."""
@@ -393,33 +303,7 @@ class Conductor:
             if judged is not None:
                 self.missed = f"a stop objective was missed: {judged.sentence}"
 
-    def _show(self, order: Order) -> None:
-        phase = order.phase
-        first, duration_s = order, order.duration_s
-        if phase is not None and phase.name != RECONNECT:
-            first = next(iter(self.book.of_phase(phase.index)), order)
-            planned_s = self.context.scenario.phases[phase.index].duration_s
-            duration_s = max(duration_s, planned_s) if first is not order else duration_s
-        at_us = now_us()
-        elapsed_s = (at_us - first.starts_at_us) / 1e6
-        self._snapshot = snapshot_of(
-            self.roll.statuses,
-            label=self._label(order),
-            elapsed_s=min(max(elapsed_s, 0.0), duration_s),
-            duration_s=duration_s,
-            alive=len(self.roll.alive),
-            workers=len(self.substitutes.holders),
-            connections_target=connections_planned(order, (at_us - order.starts_at_us) / 1e6),
-            before=self._snapshot,
-        )
-        current_observer().saw(self._snapshot)
-
     def slots(self) -> list[str]:
         """Return who has each slot; a lost worker's is empty until another has its place."""
         spread = self.context.scenario.fleet.spread_lost_connections
         return slots_of(self.substitutes.holders, self.roll.lost, spread=spread)
-
-    def _label(self, order: Order) -> str:
-        if order.phase is None:
-            raise DeadlineError("An order without a phase cannot be shown.")
-        return label_of(order.phase)

@@ -33,7 +33,7 @@ def store_was_away(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> b
 )
 async def load_phase(conductor: Conductor, index: int, name: str) -> PhaseRecord:
     """Carry out one phase; the task run bears its name."""
-    async with phase_bar(conductor.context.run_id, name, lambda: conductor.share_done):
+    async with phase_bar(conductor.context.run_id, name, lambda: conductor.snapshots.share_done):
         record = await conductor.run_phase(index)
     get_run_logger().info(
         "%s: %d edits planned, %d workers lost%s%s",

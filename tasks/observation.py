@@ -8,8 +8,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from run_store.histogram import merge
-from run_store.messages import Order, PhaseRecord, Status
+from run_store.messages import Order, PhaseRecord
 
 
 @dataclass(frozen=True)
@@ -104,53 +103,3 @@ def is_shown() -> bool:
 def current_observer() -> Observer:
     """Return who shows the run that this context belongs to."""
     return _observer.get() or Silent()
-
-
-def snapshot_of(
-    statuses: dict[str, Status],
-    *,
-    label: str,
-    elapsed_s: float,
-    duration_s: float,
-    alive: int,
-    workers: int,
-    connections_target: int,
-    before: Snapshot | None,
-) -> Snapshot:
-    """Sum the workers' heartbeats; `before` is the snapshot that rates are counted from."""
-    all_of = list(statuses.values())
-    offered = sum(s.counts.edits_offered for s in all_of)
-    acknowledgement = merge(s.acknowledgement for s in all_of)
-    delivery = merge(s.delivery for s in all_of)
-    errors: dict[str, int] = {}
-    for status in all_of:
-        for kind, count in status.errors.items():
-            errors[kind] = errors.get(kind, 0) + count
-    relay = [s.vitals for s in all_of if s.vitals.relay_connections is not None]
-    rate = 0.0
-    if before is not None and before.label == label and elapsed_s > before.elapsed_s:
-        rate = (offered - before.edits_offered) / (elapsed_s - before.elapsed_s)
-    return Snapshot(
-        label=label,
-        elapsed_s=elapsed_s,
-        duration_s=duration_s,
-        workers_alive=alive,
-        workers=workers,
-        connections_target=connections_target,
-        connections_open=sum(s.vitals.connections_open for s in all_of),
-        edits_offered=offered,
-        edits_completed=sum(s.counts.edits_completed for s in all_of),
-        edits_failed=sum(s.counts.edits_failed for s in all_of),
-        edits_missed=sum(s.counts.edits_missed for s in all_of),
-        edits_per_s=max(rate, 0.0),
-        acknowledgement_p50_ms=acknowledgement.quantile(0.5),
-        acknowledgement_p95_ms=acknowledgement.quantile(0.95),
-        delivery_p50_ms=delivery.quantile(0.5),
-        delivery_p95_ms=delivery.quantile(0.95),
-        errors=sum(errors.values()),
-        errors_by_type=errors,
-        lateness_p99_ms=max((s.vitals.lateness_p99_ms for s in all_of), default=0.0),
-        cpu_percent=max((s.vitals.cpu_percent for s in all_of), default=0.0),
-        relay_memory_mb=relay[0].relay_memory_mb if relay else None,
-        relay_connections=relay[0].relay_connections if relay else None,
-    )

@@ -29,6 +29,10 @@ class OrderBook:
         """Return the orders of a phase, by its place in the scenario."""
         return self._issued.get(index, [])
 
+    def planned_s(self, index: int) -> float:
+        """Return how long a phase of the scenario lasts, in seconds."""
+        return self._context.scenario.phases[index].duration_s
+
     async def issue(self, order: Order, *, as_phase: bool = True) -> Order:
         """Write an order; return the one in force, which an earlier try may have written."""
         key = self._context.layout.order(order.attempt, order.number)
@@ -99,7 +103,7 @@ class OrderBook:
             phase,
             courses,
             plan=self._plan,
-            planned_s=self._context.scenario.phases[index].duration_s if halt else planned_s,
+            planned_s=self.planned_s(index) if halt else planned_s,
             statuses=statuses,
             lost=lost,
             stopped_early=self._cuts.get(orders[-1].number, (0, ""))[1],

@@ -26,7 +26,7 @@ from run_store.errors import DeadlineError, StoreError
 from run_store.layout import RUNS, RunLayout
 from run_store.messages import ReportClaim, RunRecord
 from run_store.store import Store
-from tasks.roll_call import now_us
+from tasks.instants import now_us
 
 log = logging.getLogger(__name__)
 

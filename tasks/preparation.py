@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import datetime as dt
 import importlib.metadata
-import logging
 import platform
 import secrets
 from collections.abc import AsyncIterator, Mapping
@@ -14,9 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from run_store.errors import InterruptedRunError, RelayLoadError, StoreError
 from run_store.layout import RUNS, RunLayout, phase_label
-from run_store.messages import Attempt, Lease, Order, PhaseRecord, RunRecord
+from run_store.messages import Attempt, PhaseRecord, RunRecord
 from run_store.store import Store, StoreAddress
 from scenarios.loading import load_scenario
 from scenarios.model import Scenario
@@ -24,21 +22,18 @@ from tasks import preflight
 from tasks.budget import agree, estimated
 from tasks.calibration import advice, warn_of
 from tasks.cost import Estimate
+from tasks.earlier_attempt import end_earlier_attempt
 from tasks.fleets.base import fleet_of
 from tasks.hosts import check_hosts
-from tasks.lease_keeper import EVERY_S, PresenceKeeper
+from tasks.instants import now_us
+from tasks.lease_keeper import PresenceKeeper
 from tasks.local_services import local_relay, local_store
 from tasks.observation import current_observer
 from tasks.plan import remaining_phases
+from tasks.prepared_run import PreparedRun
 from tasks.relay_lock import free_relay
-from tasks.roll_call import now_us
 from tasks.run_context import RunContext
 from tasks.store_address import store_address
-
-log = logging.getLogger(__name__)
-
-ORPHAN_WITHIN_S = 60.0
-"""How long a retry waits for the lease of an earlier attempt to stand still."""
 
 
 @dataclass(frozen=True)
@@ -59,74 +54,6 @@ class Wanted:
     identity: str = ""
     derived: Scenario | None = None
     is_calibration: bool = False
-
-
-@dataclass
-class PreparedRun:
-    """A run whose place, target and progress are known; nothing of it costs money yet.
-
-    `remaining` are the phases to carry out, by their place in the scenario. `stopped` says why
-    its user or its budget ended it early, `ended_early` which stop objective did;
-    `has_measured` that there are samples of it, `has_own_relay` that it started its relay itself.
-    """
-
-    context: RunContext
-    record: RunRecord
-    remaining: list[int]
-    stopped: str = ""
-    ended_early: str = ""
-    has_measured: bool = False
-    has_own_relay: bool = False
-    estimate: Estimate | None = None
-
-    def save(self) -> None:
-        """Write `run.json` anew."""
-        self.context.store().put_message(self.context.layout.run, self.record)
-
-    async def load_ended(
-        self, problem: BaseException | None, left: Exception | None = None
-    ) -> None:
-        """Record that no more load will come, and why, if it ended before its time.
-
-        `left` says that not everything was given back. A store that is away stops nothing here:
-        the report will say so.
-        """
-        record, attempt = self.record, self.record.attempts[-1]
-        record.actual_usd = await _actual_usd(self.context, record.actual_usd)
-        record.ended_us = attempt.ended_us = now_us()
-        record.stop_requested = self.stopped
-        record.ended_early = record.ended_early or self.ended_early
-        record.problems += [_told(one) for one in (problem, left) if one is not None]
-        problem = problem or left
-        if problem is not None:
-            attempt.error = _told(problem)
-            # What is no Exception is a cancellation or a signal: somebody wanted the end.
-            wanted = isinstance(problem, InterruptedRunError) or not isinstance(problem, Exception)
-            record.state = "stopped" if wanted else "failed"
-        elif self.stopped:
-            record.state = "stopped"
-        self.has_measured = problem is None
-        with contextlib.suppress(StoreError):
-            await asyncio.to_thread(self.save)
-            layout = self.context.layout
-            keys = await asyncio.to_thread(self.context.store().keys, layout.samples())
-            self.has_measured = bool(keys)
-
-    def is_to_be_reported(self, problem: BaseException) -> bool:
-        """Say whether a run that ended with this has a report made at once.
-
-        One that somebody cancelled from outside leaves no time for it, and one that its user
-        interrupted before anything was measured has nothing to say.
-        """
-        failed = isinstance(problem, Exception) and not isinstance(problem, InterruptedRunError)
-        return failed or (isinstance(problem, Exception) and self.has_measured)
-
-    async def reported(self, verdict: str, validity: str) -> None:
-        """Record what the report says."""
-        if self.record.state == "running":
-            self.record.state = "reported"
-        self.record.verdict, self.record.validity = verdict, validity
-        await asyncio.to_thread(self.save)
 
 
 @contextlib.asynccontextmanager
@@ -195,7 +122,7 @@ async def prepared(wanted: Wanted) -> AsyncIterator[PreparedRun]:
             chromium=str(chromium) if chromium else None,
         )
         await services.enter_async_context(PresenceKeeper(context))
-        await _end_earlier_attempt(context, store)
+        await end_earlier_attempt(context, store)
         await asyncio.to_thread(free_relay, store, relay_url, run_id)
         done = await asyncio.to_thread(_complete_phases, context, store)
         remaining = remaining_phases(scenario, done)
@@ -304,54 +231,6 @@ async def _advised(wanted: Wanted, store: Store, scenario: Scenario, fleet: str)
 def _is_known(store: Store, run_id: str) -> bool:
     """Say whether a run was begun before: a retry's money was agreed to with the first try."""
     return store.get_message(RunLayout(run_id).run, RunRecord) is not None
-
-
-async def _actual_usd(context: RunContext, before: float | None) -> float | None:
-    """Return what the run's machines cost, of all its attempts; `before` if it rented none."""
-    if context.fleet != "ec2":
-        return before
-    # boto3 is slow to import, and only rented machines have a bill.
-    from tasks.fleets.ec2_bill import read_bill  # noqa: PLC0415
-
-    try:
-        bill = await asyncio.to_thread(read_bill, context.store(), context.run_id)
-    except StoreError as error:
-        log.warning("what the run's machines cost cannot be read: %s", error)
-        return before
-    return bill.usd(now_us() / 1e6)
-
-
-def _told(problem: BaseException) -> str:
-    """Return a problem as `run.json` keeps it."""
-    known = isinstance(problem, RelayLoadError)
-    return str(problem) if known else f"{type(problem).__name__}: {problem}"
-
-
-async def _end_earlier_attempt(context: RunContext, store: Store) -> None:
-    """Order an earlier attempt's workers to stop, and wait until its orchestrator is gone."""
-    earlier = context.attempt - 1
-    if earlier < 1:
-        return
-    layout = context.layout
-    orders = await asyncio.to_thread(store.keys, layout.orders(earlier))
-    number = len(orders) + 1
-    stop = Order(
-        number=number, attempt=earlier, action="stop", starts_at_us=now_us(), reason="retried"
-    )
-    await asyncio.to_thread(store.put_message, layout.order(earlier, number), stop)
-    deadline = asyncio.get_running_loop().time() + ORPHAN_WITHIN_S
-    before = await asyncio.to_thread(store.get_message, layout.lease(earlier), Lease)
-    while before is not None:
-        await asyncio.sleep(EVERY_S * 2)
-        lease = await asyncio.to_thread(store.get_message, layout.lease(earlier), Lease)
-        if lease is None or lease.counter == before.counter:
-            return
-        before = lease
-        if asyncio.get_running_loop().time() > deadline:
-            raise StoreError(
-                f"Attempt {earlier} of {context.run_id} is still conducted by another process.",
-                hint=f"End it first: relay-load stop {context.run_id}",
-            )
 
 
 def _complete_phases(context: RunContext, store: Store) -> list[PhaseRecord]:

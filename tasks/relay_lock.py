@@ -1,4 +1,4 @@
-"""One run at a time for one relay: a lock in the bucket, and a limit in Prefect.
+"""One run at a time for one relay: a lock in the bucket.
 
 The lock is Lamport's bakery: whoever wants a relay writes a claim of its own, first with number 0
 ("choosing"), then with one more than the highest that it read; the lowest number has the relay,
@@ -29,9 +29,11 @@ from run_store.errors import DeadlineError, InterruptedRunError, StoreError
 from run_store.layout import RunLayout, relay_claims
 from run_store.messages import RelayClaim
 from run_store.store import Store
+from tasks.beats import Beats
+from tasks.instants import now_us
 from tasks.observation import current_observer
+from tasks.prefect_slot import prefect_slot
 from tasks.preflight import is_loopback
-from tasks.roll_call import Beats, now_us
 from tasks.run_context import RunContext
 from tasks.threads import to_its_end
 
@@ -44,8 +46,6 @@ LOOK_EVERY_S = 1.0
 WAITS_AT_MOST_S = 6 * 3600.0
 STORE_AWAY_AT_MOST_S = 300.0
 """How long one that waits bears a store that does not answer."""
-PREFECT_LEASE_S = 60.0
-"""How long Prefect keeps the slot of a flow that was killed; it takes no less."""
 _SAY_EVERY_S = 60.0
 _PORTS = {"ws": 80, "wss": 443, "http": 80, "https": 443}
 
@@ -258,7 +258,8 @@ async def turn_at_relay(context: RunContext, *, is_own: bool) -> AsyncIterator[R
     if is_own:
         yield lock
         return
-    async with prefect_slot(context.relay_url), lock:
+    name = f"relay-{relay_name(context.relay_url)}"
+    async with prefect_slot(name, within_s=WAITS_AT_MOST_S), lock:
         yield lock
 
 
@@ -268,67 +269,6 @@ def free_relay(store: Store, relay_url: str, run_id: str) -> None:
         claim = store.get_message(key, RelayClaim)
         if claim is not None and claim.run_id == run_id:
             store.delete(key)
-
-
-@contextlib.asynccontextmanager
-async def prefect_slot(relay_url: str, *, within_s: float = WAITS_AT_MOST_S) -> AsyncIterator[None]:
-    """Hold the relay's slot among the deployed runs of this Prefect server.
-
-    The limit `relay-<host>-<port>` is made if it is missing. Other runs take none: a server that
-    lives no longer than they do never frees the slot of one that was killed. Raises
-    DeadlineError; a Prefect that refuses is only logged, since the bucket's lock is held.
-    """
-    from prefect.concurrency.asyncio import (  # noqa: PLC0415 - only a flow has it at hand
-        AcquireConcurrencySlotTimeoutError,
-        ConcurrencySlotAcquisitionError,
-        concurrency,
-    )
-    from prefect.runtime import deployment  # noqa: PLC0415 - likewise
-
-    if not deployment.id:
-        yield
-        return
-    name = f"relay-{relay_name(relay_url)}"
-    async with contextlib.AsyncExitStack() as held:
-        deadline = time.monotonic() + within_s
-        while True:
-            slot = concurrency(
-                name,
-                timeout_seconds=_SAY_EVERY_S,
-                lease_duration=PREFECT_LEASE_S,
-                strict=True,
-                raise_on_lease_renewal_failure=False,
-            )
-            try:
-                await _ensure_limit(name)
-                await held.enter_async_context(slot)
-                break
-            except AcquireConcurrencySlotTimeoutError:
-                if time.monotonic() > deadline:
-                    raise DeadlineError(
-                        f"Prefect's limit {name} was not free within {within_s:g} s.",
-                        hint=f"See who holds it: prefect gcl inspect {name}",
-                    ) from None
-                current_observer().step("prepare", f"waiting for a slot of Prefect's limit {name}")
-            except (ConcurrencySlotAcquisitionError, OSError) as error:
-                log.warning("Prefect's limit %s is not held: %s", name, error)
-                break
-        yield
-
-
-async def _ensure_limit(name: str) -> None:
-    from prefect.client.orchestration import get_client  # noqa: PLC0415 - as above
-    from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate  # noqa: PLC0415
-    from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound  # noqa: PLC0415
-
-    async with get_client() as client:
-        try:
-            await client.read_global_concurrency_limit_by_name(name)
-        except ObjectNotFound:
-            with contextlib.suppress(ObjectAlreadyExists):
-                await client.create_global_concurrency_limit(
-                    GlobalConcurrencyLimitCreate(name=name, limit=1)
-                )
 
 
 def _key(folder: str, claim: RelayClaim) -> str:

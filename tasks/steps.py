@@ -10,6 +10,7 @@ from typing import Protocol
 from run_store.messages import Order
 from run_store.steps import Step
 from scenarios.model import Phase, Scenario
+from tasks.instants import soon_us
 from tasks.observation import current_observer
 from tasks.order_book import OrderBook
 from tasks.plan import step_order
@@ -49,9 +50,6 @@ class Conducts(Protocol):
 
     async def take_in(self, label: str) -> None:
         """Have substitutes that stand ready join with the next order."""
-
-    def soon_us(self) -> int:
-        """Return the instant of the next order."""
 
     async def until_done(self, order: Order) -> bool:
         """Wait until it is done; False if it was cut short."""
@@ -109,7 +107,7 @@ class Steps:
         if not await self._rested(level):
             return Halt(conductor.why_ending or "every worker was lost")
         course = course_of(scenario, phase, level, connections=conductor.book.progress.connections)
-        begins_us = conductor.soon_us()
+        begins_us = soon_us()
         ends_us = begins_us + round(course.duration_s * 1e6)
         first_us = self.orders[0].starts_at_us if self.orders else begins_us
         if self.orders and ends_us > first_us + round(phase.duration_s * 1e6):
@@ -157,7 +155,7 @@ class Steps:
             course=replace(course, settle_s=0.0, hold_s=(last.ended_us - last.started_us) / 1e6),
             progress=conductor.book.progress,
             slots=conductor.slots(),
-            starts_at_us=conductor.soon_us(),
+            starts_at_us=soon_us(),
             polls_relay=self._context.has_metrics,
         )
         order = await conductor.book.issue(order)

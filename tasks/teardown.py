@@ -11,8 +11,8 @@ from prefect.cache_policies import NO_CACHE
 from run_store.errors import FleetError, RelayLoadError
 from run_store.messages import Order
 from tasks.fleets.base import fleet_of
+from tasks.instants import now_us
 from tasks.observation import current_observer
-from tasks.roll_call import now_us
 from tasks.run_context import RunContext
 
 log = logging.getLogger(__name__)

@@ -11,12 +11,13 @@ from run_store.errors import FleetError, StoreError
 from run_store.messages import Lease, Order, PhaseRecord
 from scenarios.model import Phase
 from tasks import conductor as conductor_module
-from tasks import roll_call
+from tasks import cuts, instants, roll_call
+from tasks.beats import CATCH_UP_S, PROMPT_S, Beats
 from tasks.conductor import Conductor
 from tasks.lease_keeper import LeaseKeeper
-from tasks.observation import Snapshot, snapshot_of
-from tasks.roll_call import CATCH_UP_S, PROMPT_S, Beats
+from tasks.observation import Snapshot
 from tasks.run_context import RunContext
+from tasks.snapshots import snapshot_of
 from tasks.substitution import holders_after, why_none
 from tests.fake_fleet import FakeFleet
 from tests.store_server import StoreServer
@@ -25,7 +26,7 @@ from tests.waiting import wait_for
 
 @pytest.fixture(autouse=True)
 def _in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(conductor_module, "BEGINS_AFTER_S", 0.4)
+    monkeypatch.setattr(instants, "BEGINS_AFTER_S", 0.4)
     monkeypatch.setattr(conductor_module, "LOOK_EVERY_S", 0.2)
     monkeypatch.setattr(roll_call, "SILENT_AFTER_S", 1.5)
 
@@ -143,7 +144,7 @@ async def test_an_order_to_spread_that_was_written_unheard_is_the_one_that_count
         return await issue(order, **given)
 
     monkeypatch.setattr(conductor.book, "issue", issued)
-    monkeypatch.setattr(conductor_module, "SPREAD_FOR_AT_LEAST_S", 0.1)
+    monkeypatch.setattr(cuts, "SPREAD_FOR_AT_LEAST_S", 0.1)
     fleet.kill("worker-2")
     with pytest.raises(StoreError):
         await conductor.run_phase(2)

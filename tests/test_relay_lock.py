@@ -13,9 +13,9 @@ from run_store.errors import DeadlineError, InterruptedRunError
 from run_store.layout import RunLayout, relay_claims
 from run_store.messages import RelayClaim
 from run_store.store import Store, StoreAddress
-from tasks import relay_lock
+from tasks import prefect_slot as slots
 from tasks.observation import Silent, showing
-from tasks.relay_lock import RelayLock, ahead_of, free_relay, prefect_slot, relay_name
+from tasks.relay_lock import RelayLock, ahead_of, free_relay, relay_name
 from tests.waiting import wait_for
 
 RELAY = "ws://127.0.0.1:8081/"
@@ -183,14 +183,14 @@ async def test_deployed_runs_share_a_limit_of_prefect(
     prefect_api: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The limit is made where it is missing, lets one in at a time, and is free afterwards."""
-    monkeypatch.setattr(relay_lock, "_SAY_EVERY_S", 1.0)
+    monkeypatch.setattr(slots, "SAY_EVERY_S", 1.0)
     monkeypatch.setenv("PREFECT__RUNTIME__DEPLOYMENT__ID", "a-deployment")
     name = f"relay-{relay_name(RELAY)}"
     with temporary_settings({PREFECT_API_URL: prefect_api}):
-        async with prefect_slot(RELAY):
+        async with slots.prefect_slot(name, within_s=60):
             with pytest.raises(DeadlineError, match=f"prefect gcl inspect {name}"):
-                async with prefect_slot(RELAY, within_s=0.5):
+                async with slots.prefect_slot(name, within_s=0.5):
                     pass
-        async with prefect_slot(RELAY, within_s=5), get_client() as client:
+        async with slots.prefect_slot(name, within_s=5), get_client() as client:
             limit = await client.read_global_concurrency_limit_by_name(name)
     assert (limit.limit, limit.active_slots) == (1, 1)

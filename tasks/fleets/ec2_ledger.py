@@ -20,7 +20,7 @@ from run_store.errors import FleetError, StoreError
 from run_store.layout import RunLayout
 from run_store.store import Store
 from tasks.fleets.ec2_resources import Resource
-from tasks.roll_call import now_us
+from tasks.instants import now_us
 
 log = logging.getLogger(__name__)
 
