@@ -54,9 +54,10 @@ async def give_back_run(wanted: Wanted) -> None:
     """Give back what the run of another process holds, and report what was measured."""
     async with found(wanted) as context:
         if context is not None:
-            # What costs money first. Then there is time to look until it is gone.
-            if not await give_back(replace(context, in_haste=True)):
-                await give_back(context)
+            # What costs money first. Then there is time to look until it is gone, and to ship
+            # what was fetched.
+            await give_back(replace(context, in_haste=True))
+            await give_back(context)
             store = context.store()
             await asyncio.to_thread(free_relay, store, context.relay_url, context.run_id)
             # Where there is no time for it any more, the next sweep makes the report.
@@ -152,7 +153,8 @@ async def _load(
     run: PreparedRun, interrupts: Interrupts, relay: RelayLock, plan: SearchPlan | None
 ) -> None:
     """Have workers and agents, and carry out the phases that are not complete yet."""
-    budget = BudgetKeeper(run.context.scenario, run.estimate, spent_usd=run.record.actual_usd or 0)
+    spent_usd = await run.spent_usd()
+    budget = BudgetKeeper(run.context.scenario, run.estimate, spent_usd=spent_usd)
     async with LeaseKeeper(run.context), budget:
         workers = await provision(run.context)
         run.record.attempts[-1].workers = [worker.name for worker in workers]

@@ -27,6 +27,7 @@ from run_store.layout import RUNS, RunLayout
 from run_store.messages import ReportClaim, RunRecord
 from run_store.store import Store
 from tasks.instants import now_us
+from tasks.run_cost import spent_usd
 
 log = logging.getLogger(__name__)
 
@@ -210,6 +211,7 @@ def _settle(store: Store, seen: RunRecord) -> bool:
         attempt.error = f"{WHY}; what follows is made of what is in the store."
         record.problems.append(attempt.error)
         record.state = "stopped" if record.stop_requested else "failed"
+        record.actual_usd = spent_usd(store, record)
     else:
         record.state = "reported"  # its load had ended well, and only the report was missing
     store.put_message(RunLayout(record.run_id).run, record)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from dataclasses import dataclass
 
 from run_store.errors import InterruptedRunError, RelayLoadError, StoreError
@@ -12,8 +11,7 @@ from run_store.messages import RunRecord
 from tasks.cost import Estimate
 from tasks.instants import now_us
 from tasks.run_context import RunContext
-
-log = logging.getLogger(__name__)
+from tasks.run_cost import spent_usd
 
 
 @dataclass
@@ -38,6 +36,14 @@ class PreparedRun:
         """Write `run.json` anew."""
         self.context.store().put_message(self.context.layout.run, self.record)
 
+    async def spent_usd(self) -> float:
+        """Return what earlier attempts at this run have cost, in US dollars.
+
+        One that was killed has written nothing of it but which machines it had.
+        """
+        usd = await asyncio.to_thread(spent_usd, self.context.store(), self.record)
+        return usd or 0.0
+
     async def load_ended(
         self, problem: BaseException | None, left: Exception | None = None
     ) -> None:
@@ -47,7 +53,7 @@ class PreparedRun:
         the report will say so.
         """
         record, attempt = self.record, self.record.attempts[-1]
-        record.actual_usd = await _actual_usd(self.context, record.actual_usd)
+        record.actual_usd = await asyncio.to_thread(spent_usd, self.context.store(), record)
         record.ended_us = attempt.ended_us = now_us()
         record.stop_requested = self.stopped
         record.ended_early = record.ended_early or self.ended_early
@@ -82,21 +88,6 @@ class PreparedRun:
             self.record.state = "reported"
         self.record.verdict, self.record.validity = verdict, validity
         await asyncio.to_thread(self.save)
-
-
-async def _actual_usd(context: RunContext, before: float | None) -> float | None:
-    """Return what the run's machines cost, of all its attempts; `before` if it rented none."""
-    if context.fleet != "ec2":
-        return before
-    # boto3 is slow to import, and only rented machines have a bill.
-    from tasks.fleets.ec2_bill import read_bill  # noqa: PLC0415
-
-    try:
-        bill = await asyncio.to_thread(read_bill, context.store(), context.run_id)
-    except StoreError as error:
-        log.warning("what the run's machines cost cannot be read: %s", error)
-        return before
-    return bill.usd(now_us() / 1e6)
 
 
 def _told(problem: BaseException) -> str:

@@ -73,6 +73,8 @@ class Ec2Fleet(SshFleet):
         except BaseException:
             await self.release(context)
             raise
+        # Whoever comes behind a killed attempt knows by it what that one has cost.
+        await asyncio.to_thread(machines_noted, context)
         workers = []
         for name, (instance, address) in zip(context.workers, found.items(), strict=False):
             host = Host(address)
@@ -135,15 +137,17 @@ class Ec2Fleet(SshFleet):
         await asyncio.to_thread(machines_noted, context)
         try:
             await self._stop_agents(context)
-        except RelayLoadError as error:
-            log.warning("the agents were not stopped, their machines go all the same: %s", error)
+        except Exception:
+            # Whatever it is, a disk that is full as well: what costs money comes first.
+            log.exception("the agents were not stopped, their machines go all the same")
         at_most_s = GONE_IN_HASTE_WITHIN_S if context.in_haste else GONE_WITHIN_S
         deadline, empty = time.monotonic() + at_most_s, 0
         seen: set[str] = set()
         while True:
             left, entries = await asyncio.to_thread(self._present, context)
             refused = await asyncio.to_thread(self._remove, context, left, entries, seen)
-            await asyncio.to_thread(machines_gone, context)
+            there = {one.id for one in (*left, *refused)}
+            await asyncio.to_thread(machines_gone, context, but=there)
             to_come = may_appear(entries, seen, now_s=time.time())
             empty = empty + 1 if not left and not refused and not to_come else 0
             if empty >= EMPTY_LOOKS:
@@ -194,7 +198,9 @@ class Ec2Fleet(SshFleet):
         except TimeoutError:
             current_observer().warn(f"the machine of {lost.name} did not let its agent be stopped")
         await self._forget(lost.name)
-        await to_its_end(self._end, context, lost.details["instance"])
+        instance = lost.details["instance"]
+        await to_its_end(self._end, context, instance)
+        await asyncio.to_thread(machines_noted, context)
 
     def _end(self, context: RunContext, instance: str) -> None:
         give_back_lost(self._client(context), instance)

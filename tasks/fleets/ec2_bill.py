@@ -9,17 +9,18 @@ import datetime as dt
 import logging
 import re
 import time
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
-from run_store.errors import RelayLoadError
 from run_store.layout import RunLayout
 from run_store.store import Store
 from scenarios.model import FleetSpec
 from tasks.cost import Machine, actual_usd
 from tasks.fleets.ec2_prices import current_prices
 from tasks.fleets.ec2_resources import ATTEMPT, RUN, ec2_client, explained
+from tasks.prices import TABLE
 from tasks.run_context import RunContext
 
 if TYPE_CHECKING:
@@ -49,13 +50,21 @@ class Bill(BaseModel):
 
     machines: list[Rented] = []
 
-    def usd(self, now_s: float) -> float | None:
-        """Return what they have cost until now; None if a price is not known."""
+    def usd(self, now_s: float, *, ended: Mapping[int, float] | None = None) -> float | None:
+        """Return what they have cost until now; None if a price is not known.
+
+        `ended` says when attempts were over that may have been killed before they could write
+        down the end of their machines.
+        """
+        over = ended or {}
         return actual_usd(
             [
                 Machine(
                     kind=one.kind,
-                    lived_s=(now_s if one.until_s is None else one.until_s) - one.from_s,
+                    lived_s=max(
+                        (one.until_s or over.get(one.attempt) or now_s) - one.from_s,
+                        0.0,
+                    ),
                     usd_per_hour=one.usd_per_hour,
                     has_address=one.has_address,
                 )
@@ -75,25 +84,26 @@ def machines_noted(context: RunContext) -> None:
     try:
         client = ec2_client(fleet.region, fleet.aws_credentials_block)
         note_machines(client, context.store(), context.run_id, fleet)
-    except RelayLoadError as error:
-        log.warning("what the run's machines cost will not be known: %s", error)
+    except Exception:
+        log.exception("what the run's machines cost will not be known")
 
 
-def machines_gone(context: RunContext) -> None:
-    """Write down that a run's machines were given back just now; likewise."""
+def machines_gone(context: RunContext, *, but: Collection[str] = ()) -> None:
+    """Write down that a run's machines, `but` for some, were given back just now; likewise."""
     try:
-        close_bill(context.store(), context.run_id, at_s=time.time())
-    except RelayLoadError as error:
-        log.warning("what the run's machines cost will not be known: %s", error)
+        close_bill(context.store(), context.run_id, at_s=time.time(), but=but)
+    except Exception:
+        log.exception("what the run's machines cost will not be known")
 
 
 def note_machines(client: EC2Client, store: Store, run_id: str, fleet: FleetSpec) -> None:
     """Write down the machines that a run has, with their prices, before they go.
 
-    Those that are known keep what is known of them. Raises FleetError or StoreError.
+    Those that are known keep what is known of them, but for an end that was not. Raises
+    FleetError or StoreError.
     """
     bill = read_bill(store, run_id)
-    known = {one.id for one in bill.machines}
+    known = {one.id: one for one in bill.machines}
     with explained("describe the run's machines"):
         filters: list[Any] = [{"Name": f"tag:{RUN}", "Values": [run_id]}]
         pages = list(client.get_paginator("describe_instances").paginate(Filters=filters))
@@ -102,12 +112,19 @@ def note_machines(client: EC2Client, store: Store, run_id: str, fleet: FleetSpec
         for page in pages
         for reservation in page["Reservations"]
         for one in reservation["Instances"]
-        if one["InstanceId"] not in known
     ]
-    if not instances:
+    new = [one for one in instances if one["InstanceId"] not in known]
+    ended = [
+        one
+        for one in instances
+        if (noted := known.get(one["InstanceId"])) and noted.until_s is None and ended_at_s(one)
+    ]
+    if not new and not ended:
         return
-    prices = current_prices(fleet)
-    for one in instances:
+    for one in ended:
+        known[one["InstanceId"]].until_s = ended_at_s(one)
+    prices = current_prices(fleet) if new else TABLE
+    for one in new:
         spot = one.get("InstanceLifecycle") == "spot"
         tags = {tag["Key"]: tag["Value"] for tag in one.get("Tags", [])}
         bill.machines.append(
@@ -125,10 +142,13 @@ def note_machines(client: EC2Client, store: Store, run_id: str, fleet: FleetSpec
     store.put_message(_key(run_id), bill)
 
 
-def close_bill(store: Store, run_id: str, *, at_s: float) -> None:
-    """Write down when the machines that still ran were given back. Raises StoreError."""
+def close_bill(store: Store, run_id: str, *, at_s: float, but: Collection[str] = ()) -> None:
+    """Write down when the machines that still ran were given back, `but` for some.
+
+    Raises StoreError.
+    """
     bill = read_bill(store, run_id)
-    still = [one for one in bill.machines if one.until_s is None]
+    still = [one for one in bill.machines if one.until_s is None and one.id not in but]
     for one in still:
         one.until_s = at_s
     if still:

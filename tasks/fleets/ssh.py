@@ -223,9 +223,11 @@ class SshFleet:
                     context.run_id,
                     keep_installed=context.scenario.fleet.keep_installed,
                 )
-        except RelayLoadError as error:
-            log.warning("%s", error)
-            return f"{name} ({error.message})"
+        except (RelayLoadError, OSError) as error:
+            # A disk here that takes no spool must not keep other hosts from being given back.
+            log.warning("%s: %s", name, error)
+            said = error.message if isinstance(error, RelayLoadError) else str(error)
+            return f"{name} ({said})"
         for mark in context.folder.glob(f"attempt-*/{name}/host"):
             mark.rename(mark.with_name("host-released"))
         return ""

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from run_store.errors import FleetError
-from run_store.store import Store
+from run_store.layout import RunLayout
+from run_store.messages import Attempt, RunRecord
+from run_store.store import Store, StoreAddress
 from scenarios.loading import load_scenario
 from tasks.cost import (
     OVERHEAD_S,
@@ -20,10 +22,11 @@ from tasks.cost import (
     planned_deliveries,
     seconds_within,
 )
-from tasks.fleets.ec2_bill import close_bill, ended_at_s, note_machines, read_bill
+from tasks.fleets.ec2_bill import Bill, Rented, close_bill, ended_at_s, note_machines, read_bill
 from tasks.fleets.ec2_prices import current_prices, listed_usd
 from tasks.local_services import local_store
 from tasks.prices import ADDRESS_USD_PER_HOUR, TABLE, VOLUME_USD_PER_HOUR, Prices
+from tasks.run_cost import spent_usd
 from tests.fleets.emulated_ec2 import REGION, Account, emulated_account
 
 AROUND = VOLUME_USD_PER_HOUR + ADDRESS_USD_PER_HOUR
@@ -165,6 +168,31 @@ def test_bill_holds_each_machine_with_its_time_and_price(tmp_path: Path, account
         assert sorted(one.id for one in bill.machines) == sorted(ids)
         assert bill.usd(time.time()) == pytest.approx(2 * (0.182 + AROUND), rel=0.01)
         assert read_bill(store, "another-run").usd(time.time()) == 0
+
+
+def test_what_a_killed_attempt_has_cost_is_known(store_address: StoreAddress) -> None:
+    """Nobody wrote down when its machine went: it has cost nothing since the attempt was over."""
+    store = Store(store_address)
+    now_s = time.time()
+    machine = Rented(
+        id="i-1", kind="c5.xlarge", spot=False, attempt=1, from_s=now_s - 7200, usd_per_hour=0.2
+    )
+    store.put_message(f"{RunLayout('a-run').root}bill.json", Bill(machines=[machine]))
+    began_us = round((now_s - 7200) * 1e6)
+    record = RunRecord(
+        run_id="a-run",
+        scenario={},
+        relay_url="ws://127.0.0.1:9/",
+        fleet="ec2",
+        created_us=began_us,
+        attempts=[
+            Attempt(number=1, started_us=began_us, ended_us=round((now_s - 3600) * 1e6)),
+            Attempt(number=2, started_us=round(now_s * 1e6)),
+        ],
+    )
+    assert spent_usd(store, record) == pytest.approx(0.2 + AROUND, rel=0.01)
+    record.attempts[0].ended_us = None
+    assert spent_usd(store, record) == pytest.approx(2 * (0.2 + AROUND), rel=0.02)
 
 
 def test_end_of_a_machine_is_read_from_its_reason() -> None:

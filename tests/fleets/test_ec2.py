@@ -183,6 +183,22 @@ async def test_a_substitute_is_rented_recorded_and_given_back(
     assert account.left() == []
 
 
+async def test_a_disk_that_takes_no_spool_keeps_no_machine(
+    tmp_path: Path, account: Account, store_address: StoreAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever hinders the agents' stopping, what costs money is given back."""
+    context = context_of(tmp_path, account, store_address)
+    fleet = Ec2Fleet()
+    await fleet.acquire(context)
+
+    async def full(*_given: object) -> str:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(fleet, "_release", full)
+    assert await fleet.release(context) == []
+    assert account.left() == []
+
+
 async def test_failed_rental_leaves_nothing(
     tmp_path: Path, account: Account, store_address: StoreAddress
 ) -> None:

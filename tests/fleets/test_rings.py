@@ -14,8 +14,10 @@ from prefect.states import Crashed
 from flows.relay_load import relay_load, release_run
 from flows.sweep import find_leftovers, remove_leftovers, running_by_lease
 from run_store.errors import FleetError
+from run_store.layout import RunLayout
 from run_store.messages import Attempt, Lease, RunRecord
 from run_store.store import Store, StoreAddress
+from scenarios.loading import load_scenario
 from tasks.deploy import start_agents
 from tasks.fleets import ec2
 from tasks.fleets.base import Worker
@@ -120,6 +122,39 @@ async def test_the_hook_alone_empties_the_account(
     )
     await release_run(relay_load, crashed, Crashed())
     assert account.left() == []
+
+
+async def test_the_hook_has_the_time_for_what_a_release_in_haste_leaves(
+    tmp_path: Path, store_address: StoreAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was fetched is shipped by a release that is not in haste, whatever is left to remove."""
+    identity = uuid4()
+    run_id = f"local-20260101-000000-{identity.hex[-8:]}"
+    record = RunRecord(
+        run_id=run_id,
+        scenario=load_scenario("local").model_dump(mode="json", by_alias=True),
+        relay_url="ws://127.0.0.1:9/",
+        fleet="local",
+        created_us=0,
+        attempts=[Attempt(number=1, started_us=0)],
+    )
+    Store(store_address).put_message(RunLayout(run_id).run, record)
+    keys = store_address.secrets()
+    assert keys is not None
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", store_address.endpoint_url or "")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", keys[0])
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", keys[1])
+    in_haste = []
+
+    async def all_gone(context: RunContext) -> bool:
+        in_haste.append(context.in_haste)
+        return True
+
+    monkeypatch.setattr("flows.relay_load.give_back", all_gone)
+    where = {"store": store_address.url, "results": str(tmp_path / "results")}
+    crashed = FlowRun(id=identity, flow_id=uuid4(), parameters={"scenario": "local", **where})
+    await release_run(relay_load, crashed, Crashed())
+    assert in_haste == [True, False]
 
 
 @pytest.mark.slow
