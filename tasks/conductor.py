@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Sequence
 
-from run_store.errors import DeadlineError, FleetError, StoreError
+from run_store.errors import DeadlineError, FleetError, InterruptedRunError, StoreError
 from run_store.layout import phase_label
 from run_store.messages import Order, PhaseRecord
 from run_store.schedule import connections_planned
@@ -65,6 +65,7 @@ class Conductor:
         self.substitutes = Substitutes(context, fleet, workers)
         self.ending = ""
         self.missed = ""
+        self._ended_by = ""
         self.book = OrderBook(context)
         self.watch = LoadWatch(scenario, has_metrics=context.has_metrics)
         self.snapshots = Snapshots()
@@ -134,7 +135,8 @@ class Conductor:
         """Carry out one phase of the scenario and mark it complete in the bucket.
 
         May be called again after a StoreError: an order that is written stays in force. Raises
-        FleetError when every worker is lost.
+        FleetError when every worker is lost, InterruptedRunError if the load's end is wanted
+        before the phase has begun.
         """
         halt = ""
         if self.context.scenario.phases[index].has_steps:
@@ -142,7 +144,12 @@ class Conductor:
         else:
             await self._hold(index)
         record = self.book.record(
-            index, halt=halt, statuses=self.roll.statuses, lost=self.roll.lost
+            index,
+            halt=halt,
+            # A load that ends between two steps has cut no order, and the phase is not done.
+            stopped=halt if halt == self.why_ending else "",
+            statuses=self.roll.statuses,
+            lost=self.roll.lost,
         )
         key = self.context.layout.phase(record.label)
         await asyncio.to_thread(self.context.store().put_message, key, record)
@@ -215,6 +222,8 @@ class Conductor:
         steps = self._steps.setdefault(index, Steps(self, index, label, self._chooses))
         halt = await steps.run()
         if not self.book.of_phase(index):
+            if halt.reason == self.why_ending:
+                raise InterruptedRunError(f"{label} did not begin: {halt.reason}.")
             raise DeadlineError(f"{label} could not begin: {halt.reason}.")
         current_observer().step(label, f"no further step: {halt.reason}")
         return halt.reason
@@ -246,10 +255,10 @@ class Conductor:
             over = now_us() >= self.book.ends_us(order)
             if not self.roll.alive and not over:
                 self.book.cut(order, now_us(), "every worker was lost")
-            elif self.why_ending and not self.book.load_is_cut and not over:
-                await self._cuts.end_load(order, self.why_ending, soon=bool(self.ending))
-                continue
             elif not over and not self.book.is_cut(order):
+                if self.why_ending != self._ended_by:
+                    await self._end_load(order)
+                    continue
                 await self._cuts.spread(order)
             waiting = [
                 name for name in self.roll.alive if not self.roll.has_done(name, order.number)
@@ -266,6 +275,12 @@ class Conductor:
                     self.roll.lose(name, f"did not finish within {late_s:.0f} s of the phase's end")
                 return not self.book.is_cut(order)
             await asyncio.sleep(pause_s)
+
+    async def _end_load(self, order: Order) -> None:
+        """Act on what wants the load's end: once, and once more where a user wants it sooner."""
+        why = self.why_ending
+        if await self._cuts.end_load(order, why, soon=bool(self.ending)):
+            self._ended_by = why
 
     async def _look(self, order: Order | None = None) -> None:
         await self.roll.look()

@@ -34,16 +34,22 @@ class Cuts:
         self._slots = slots
         self._unspread: set[str] = set()
 
-    async def end_load(self, order: Order, why: str, *, soon: bool) -> None:
+    async def end_load(self, order: Order, why: str, *, soon: bool) -> bool:
         """Have the cool-down take an order's place, or the stop where there is none.
 
         Whoever wants the load's end wants it `soon`; behind a missed objective the cool-down has
-        its whole length.
+        its whole length. Returns False where the rest of the phase was ordered already, though
+        no answer told so: it takes the order's place, and is to be ended in its turn.
         """
         if order.phase is None:
-            return
+            return True
+        there = await self._book.next_written()
+        cut_at_us = self._part_done(order, there)
+        if there is not None and there.phase is not None and there.phase == order.phase:
+            await self._book.issue(there)
+            self._book.cut(order, cut_at_us)
+            return False
         current_observer().warn(f"{why}: the load ends in order")
-        cut_at_us = await self._part_done(order)
         following = wind_down_order(
             self._context.scenario,
             order.phase.index,
@@ -58,6 +64,7 @@ class Cuts:
         else:
             await self._book.issue(following)
         self._book.cut(order, cut_at_us, why)
+        return True
 
     async def stop_at(self, at_us: int, why: str) -> None:
         """Order the end of all."""
@@ -83,7 +90,7 @@ class Cuts:
             return
         before = self._book.progress
         try:
-            cut_at_us = await self._part_done(order)
+            cut_at_us = self._part_done(order, await self._book.next_written())
             at_s = (cut_at_us - order.starts_at_us) / 1e6
             rest = rest_of_order(order, at_s=at_s, progress=self._book.progress, slots=slots)
             await self._book.issue(rest)
@@ -104,9 +111,8 @@ class Cuts:
         left_s = order.duration_s - (soon_us() - order.starts_at_us) / 1e6
         return left_s >= SPREAD_FOR_AT_LEAST_S
 
-    async def _part_done(self, order: Order) -> int:
-        """Take an order to end soon, or when one begins that is written already; return when."""
-        there = await self._book.next_written()
+    def _part_done(self, order: Order, there: Order | None) -> int:
+        """Take an order to end soon, or when the one begins that is there already; return when."""
         soonest_us = max(soon_us(), order.starts_at_us)
         cut_at_us = soonest_us if there is None else there.starts_at_us
         self._book.part_done(order, cut_at_us)

@@ -71,11 +71,6 @@ class OrderBook:
         """Say whether an order ended early."""
         return order.number in self._cuts
 
-    @property
-    def load_is_cut(self) -> bool:
-        """Whether an order was cut for a reason: the load is on its way to its end."""
-        return any(why for _, why in self._cuts.values())
-
     def ends_us(self, order: Order) -> int:
         """Return when an order ends, by its plan or because it was cut."""
         planned_us = order.starts_at_us + round(order.duration_s * 1e6)
@@ -87,10 +82,14 @@ class OrderBook:
         index: int,
         *,
         halt: str,
+        stopped: str = "",
         statuses: Mapping[str, Status],
         lost: Mapping[str, LostWorker],
     ) -> PhaseRecord:
-        """Return the record of a phase whose orders are done; `halt` says why steps ended."""
+        """Return the record of a phase whose orders are done; `halt` says why steps ended.
+
+        `stopped` says why the load ended before its time, where no order was cut for it.
+        """
         orders = self._issued[index]
         phase = orders[0].phase
         if phase is None:
@@ -106,6 +105,6 @@ class OrderBook:
             planned_s=self.planned_s(index) if halt else planned_s,
             statuses=statuses,
             lost=lost,
-            stopped_early=self._cuts.get(orders[-1].number, (0, ""))[1],
+            stopped_early=self._cuts.get(orders[-1].number, (0, ""))[1] or stopped,
             ended_because=halt,
         )

@@ -29,6 +29,7 @@ from tasks.watch import LoadWatch
 
 Chooser = Callable[[Scenario, Phase, Sequence[Step]], Level | Halt]
 """Says which level comes next after these steps, or why none does."""
+STILL_S = 2.0
 WATCHED_BEHIND_S = 180.0
 """Readings of a step are kept so much longer than it lasts: its last edits are waited for."""
 
@@ -86,13 +87,24 @@ class Steps:
             if self._in_force is None:
                 halt = await self._begin()
                 if halt is not None:
-                    return halt
+                    return await self._ended(halt)
             step = await self._carry_out()
             if step is None:
                 return Halt(self._conductor.why_ending or "every worker was lost")
             current_observer().step(
                 self._label, f"step {step.number}, {_level_of(step)}: {step.outcome}; {step.why}"
             )
+
+    async def _ended(self, halt: Halt) -> Halt:
+        """Return why there is no further step, once this attempt has an order in the phase.
+
+        It has none if an earlier one died between its last step and the phase's record. Then the
+        connections that were brought back are held for a moment, so that there is one to record.
+        """
+        open_now = self._conductor.book.progress.connections
+        if self.done and not self.orders and not self._conductor.why_ending:
+            await self._without_edits(Level(open_now, 0.0), STILL_S, halt.reason)
+        return halt
 
     async def _begin(self) -> Halt | None:
         """Order the next step, unless there is none."""
@@ -145,6 +157,12 @@ class Steps:
             return True
         if last.outcome not in ("bad", "generator_saturated") or last.relay != "ok":
             return True
+        seconds = (last.ended_us - last.started_us) / 1e6
+        self._rested_after = last.number
+        return await self._without_edits(level, seconds, "no edits, until the relay has caught up")
+
+    async def _without_edits(self, level: Level, seconds: float, why: str) -> bool:
+        """Hold a level's connections for so long; False if that was cut short."""
         conductor, scenario = self._conductor, self._context.scenario
         open_now = conductor.book.progress.connections
         course = course_of(scenario, scenario.phases[self._index], level, connections=open_now)
@@ -152,7 +170,7 @@ class Steps:
             scenario,
             self._index,
             level=Level(level.connections, 0.0),
-            course=replace(course, settle_s=0.0, hold_s=(last.ended_us - last.started_us) / 1e6),
+            course=replace(course, settle_s=0.0, hold_s=seconds),
             progress=conductor.book.progress,
             slots=conductor.slots(),
             starts_at_us=soon_us(),
@@ -161,8 +179,7 @@ class Steps:
         order = await conductor.book.issue(order)
         self.orders.append(order)
         conductor.roll.phase, conductor.roll.order = self._label, order
-        current_observer().step(self._label, "no edits, until the relay has caught up")
-        self._rested_after = last.number
+        current_observer().step(self._label, why)
         return await conductor.until_done(order)
 
     async def _carry_out(self) -> Step | None:

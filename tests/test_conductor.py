@@ -4,11 +4,13 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from run_store.errors import FleetError, StoreError
 from run_store.messages import Lease, Order, PhaseRecord
+from run_store.steps import Step
 from scenarios.model import Phase
 from tasks import conductor as conductor_module
 from tasks import cuts, instants, roll_call
@@ -16,8 +18,10 @@ from tasks.beats import CATCH_UP_S, PROMPT_S, Beats
 from tasks.conductor import Conductor
 from tasks.lease_keeper import LeaseKeeper
 from tasks.observation import Snapshot
+from tasks.plan import remaining_phases
 from tasks.run_context import RunContext
 from tasks.snapshots import snapshot_of
+from tasks.step_verdict import judge_step
 from tasks.substitution import holders_after, why_none
 from tests.fake_fleet import FakeFleet
 from tests.store_server import StoreServer
@@ -155,6 +159,52 @@ async def test_an_order_to_spread_that_was_written_unheard_is_the_one_that_count
     assert record.ended_us == second.starts_at_us + round(second.duration_s * 1e6)
 
 
+@pytest.mark.parametrize("answer", ["is heard", "is not heard"])
+async def test_an_end_that_is_wanted_while_connections_are_spread_ends_the_rest(
+    context: RunContext, fleet: FakeFleet, monkeypatch: pytest.MonkeyPatch, answer: str
+) -> None:
+    """The order that goes on is ended in its turn: it is neither lost nor counted twice."""
+    conductor = await ready(replacing(context, spread_lost_connections=True), fleet)
+    issue = conductor.book.issue
+
+    async def issued(order: Order, **given: bool) -> Order:
+        if order.number == 2 and not conductor.ending:
+            conductor.end("asked to stop")
+            if answer == "is not heard":
+                conductor.context.store().put_message(context.layout.order(1, 2), order)
+                raise StoreError("no answer")
+        return await issue(order, **given)
+
+    monkeypatch.setattr(conductor.book, "issue", issued)
+    monkeypatch.setattr(cuts, "SPREAD_FOR_AT_LEAST_S", 0.1)
+    fleet.kill("worker-2")
+    if answer == "is not heard":
+        with pytest.raises(StoreError):
+            await conductor.run_phase(2)
+    record = await conductor.run_phase(2)
+    assert record.stopped_early == "asked to stop"
+    assert [order.number for order in conductor.book.of_phase(2)] == [1, 2]
+    sustained, rest, cool = orders_of(context)
+    assert rest.phase == sustained.phase
+    assert cool.phase is not None
+    assert cool.phase.kind == "cooldown"
+    assert record.ended_us == cool.starts_at_us < rest.starts_at_us + rest.duration_s * 1e6
+
+
+async def test_a_cool_down_behind_a_missed_objective_can_be_cut(
+    context: RunContext, fleet: FakeFleet
+) -> None:
+    """It has its whole length, unless somebody wants the end sooner."""
+    conductor = await ready(context, fleet)
+    running = asyncio.create_task(conductor.run_phase(2))
+    await fleet.agents["worker-1"].has_order.wait()
+    conductor.missed = "an objective was missed"
+    assert (await running).stopped_early == "an objective was missed"
+    conductor.end("asked to stop")
+    assert (await conductor.run_phase(3)).stopped_early == "asked to stop"
+    assert orders_of(context)[-1].action == "stop"
+
+
 @pytest.mark.parametrize("spread", [False, True])
 async def test_a_lost_worker_is_replaced_from_the_next_phase_on(
     context: RunContext, fleet: FakeFleet, spread: bool
@@ -210,10 +260,8 @@ async def test_a_substitute_that_is_lost_is_replaced_too(
     assert fleet.asked == ["worker-3", "worker-4"]
 
 
-async def test_a_substitute_joins_with_the_next_step_of_load(
-    context: RunContext, fleet: FakeFleet
-) -> None:
-    """The step in which a worker is lost is doubtful, and tried again with all slots held."""
+def in_steps(context: RunContext) -> RunContext:
+    """Return a context whose scenario is one phase of load that goes up in steps of 4.5 s."""
     steps = Phase.model_validate(
         {
             "name": "load",
@@ -228,7 +276,56 @@ async def test_a_substitute_joins_with_the_next_step_of_load(
         }
     )
     scenario = context.scenario.model_copy(update={"phases": (steps,), "objectives": ()})
-    conductor = await ready(replacing(replace(context, scenario=scenario)), fleet)
+    return replace(context, scenario=scenario)
+
+
+async def test_a_load_that_ends_between_two_steps_has_not_done_its_phase(
+    context: RunContext, fleet: FakeFleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No order is cut for it, but a retry must go on with that phase."""
+    conductor = await ready(in_steps(context), fleet)
+
+    def judged(*given: Any) -> Step:
+        conductor.end("asked to stop")
+        return judge_step(*given)
+
+    monkeypatch.setattr("tasks.steps.judge_step", judged)
+    record = await conductor.run_phase(0)
+    assert record.stopped_early == "asked to stop"
+    assert remaining_phases(conductor.context.scenario, [record]) == [0]
+
+
+async def test_a_phase_whose_last_step_was_taken_by_an_attempt_that_died_is_recorded(
+    context: RunContext, fleet: FakeFleet
+) -> None:
+    """Nothing is left to try: the connections are held for a moment, and the phase is done."""
+    context = in_steps(context)
+    bad = Step(
+        number=1,
+        attempt=1,
+        order=1,
+        phase="00-load",
+        connections=8,
+        edits_per_second=1.0,
+        started_us=0,
+        judged_from_us=1,
+        ended_us=2,
+        outcome="bad",
+        why="it was too slow",
+    )
+    context.store().put_message(context.layout.step("00-load", 1), bad)
+    conductor = await ready(context, fleet)
+    record = await conductor.run_phase(0)
+    assert record.ended_because.endswith("it was too slow")
+    assert (record.stopped_early, record.edits_planned) == ("", 0)
+    assert remaining_phases(context.scenario, [record]) == []
+
+
+async def test_a_substitute_joins_with_the_next_step_of_load(
+    context: RunContext, fleet: FakeFleet
+) -> None:
+    """The step in which a worker is lost is doubtful, and tried again with all slots held."""
+    conductor = await ready(replacing(in_steps(context)), fleet)
     running = asyncio.create_task(conductor.run_phase(0))
     await fleet.agents["worker-1"].has_order.wait()
     fleet.kill("worker-1")
