@@ -179,10 +179,10 @@ def running_by_lease(store: Store, *, watch_s: float | None = None) -> IsRunning
             number = record.attempts[-1].number
             keys = (layout.lease(number), layout.presence(number))
             before = [store.get_message(key, Lease) for key in keys]
-            lease = before[0]
-            if lease is None:
-                return None  # provisioning: there is no lease before the load begins
-            lasts_s = lease.expires_after_s + LONGER_S if watch_s is None else watch_s
+            holds_s = [one.expires_after_s for one in before if one is not None]
+            if not holds_s:
+                return None  # it has just been opened, and its process says nothing yet
+            lasts_s = max(holds_s) + LONGER_S if watch_s is None else watch_s
             deadline = time.monotonic() + lasts_s
             while time.monotonic() < deadline:
                 time.sleep(min(WATCH_EVERY_S, lasts_s))

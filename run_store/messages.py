@@ -45,6 +45,8 @@ class Order(Message):
     Which worker makes which edit follows from this alone (see `schedule`). Several orders may
     follow one another in a phase: steps of load, or a course that was changed on its way.
     `connections_within_s` is when the connections are at their end; 0: with the order's own.
+    A `stop` that `is_last_word` comes from one who will not give the workers' machines back: an
+    agent that has shipped all it had powers off the one that its run has rented.
     """
 
     number: int
@@ -63,6 +65,7 @@ class Order(Message):
     drop_share: float = 0.0
     check_replicas: bool = False
     reason: str = ""
+    is_last_word: bool = False
 
     @property
     def moves_within_s(self) -> float:
@@ -96,6 +99,7 @@ class Counts(Message):
     deliveries: float = 0
     drops: int = 0
     connect_failures: int = 0
+    connect_timeouts: int = 0
 
 
 class Vitals(Message):

@@ -4,15 +4,47 @@ from __future__ import annotations
 
 import asyncio
 
-from run_store.errors import StoreError
-from run_store.messages import Lease, Order
+from pydantic import ValidationError
+
+from run_store.errors import StoreError, UsageError
+from run_store.layout import RunLayout
+from run_store.messages import Lease, Order, RunRecord
 from run_store.store import Store
+from scenarios.model import Scenario
 from tasks.instants import now_us
 from tasks.lease_keeper import EVERY_S
 from tasks.run_context import RunContext
 
 ORPHAN_WITHIN_S = 60.0
 """How long a retry waits for the lease of an earlier attempt to stand still."""
+
+
+MAY_CHANGE = frozenset({"description", "fleet", "max_usd", "max_usd_per_hour", "allowed_hosts"})
+"""Fields of a scenario that change where a run takes place and what it may cost."""
+
+
+def check_same_scenario(store: Store, record: RunRecord, scenario: Scenario) -> None:
+    """Raise UsageError if a run that is retried has measured something else than is asked now.
+
+    Before anything was measured the scenario may be another; and hosts, machines and money may
+    always be.
+    """
+    differing = _differing(record, scenario)
+    if differing and store.keys(RunLayout(record.run_id).samples()):
+        raise UsageError(
+            f"The scenario is not what it was when {record.run_id} began: "
+            f"{', '.join(differing)} changed, and it has measured by the earlier one.",
+            hint="Change it back and retry, or start a new run.",
+        )
+
+
+def _differing(record: RunRecord, scenario: Scenario) -> list[str]:
+    try:
+        before = Scenario.model_validate(record.scenario)
+    except ValidationError:
+        return ["its form"]
+    fields = [name for name in type(scenario).model_fields if name not in MAY_CHANGE]
+    return [name for name in fields if getattr(before, name) != getattr(scenario, name)]
 
 
 async def end_earlier_attempt(context: RunContext, store: Store) -> None:
@@ -27,7 +59,12 @@ async def end_earlier_attempt(context: RunContext, store: Store) -> None:
     orders = await asyncio.to_thread(store.keys, layout.orders(earlier))
     number = len(orders) + 1
     stop = Order(
-        number=number, attempt=earlier, action="stop", starts_at_us=now_us(), reason="retried"
+        number=number,
+        attempt=earlier,
+        action="stop",
+        starts_at_us=now_us(),
+        reason="retried",
+        is_last_word=True,
     )
     await asyncio.to_thread(store.put_message, layout.order(earlier, number), stop)
     deadline = asyncio.get_running_loop().time() + ORPHAN_WITHIN_S

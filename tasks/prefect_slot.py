@@ -7,6 +7,8 @@ import logging
 import time
 from collections.abc import AsyncIterator
 
+import httpx
+
 from run_store.errors import DeadlineError
 from tasks.observation import current_observer
 
@@ -56,7 +58,7 @@ async def prefect_slot(name: str, *, within_s: float) -> AsyncIterator[None]:
                         hint=f"See who holds it: prefect gcl inspect {name}",
                     ) from None
                 current_observer().step("prepare", f"waiting for a slot of Prefect's limit {name}")
-            except (ConcurrencySlotAcquisitionError, OSError) as error:
+            except (ConcurrencySlotAcquisitionError, httpx.HTTPError, OSError) as error:
                 log.warning("Prefect's limit %s is not held: %s", name, error)
                 break
         yield

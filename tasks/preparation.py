@@ -22,7 +22,7 @@ from tasks import preflight
 from tasks.budget import agree, estimated
 from tasks.calibration import advice, warn_of
 from tasks.cost import Estimate
-from tasks.earlier_attempt import end_earlier_attempt
+from tasks.earlier_attempt import check_same_scenario, end_earlier_attempt
 from tasks.fleets.base import fleet_of
 from tasks.hosts import check_hosts
 from tasks.instants import now_us
@@ -67,20 +67,7 @@ async def prepared(wanted: Wanted) -> AsyncIterator[PreparedRun]:
     observer.step("prepare", "checking scenario, browser and relay")
     scenario = wanted.derived or load_scenario(wanted.scenario, wanted.overrides)
     fleet = wanted.fleet or scenario.fleet.kind
-    fleet_of(fleet)
-    check_hosts(scenario, fleet)
-    relay_url = preflight.relay_of(scenario, wanted.relay_url)
-    facts = None
-    if relay_url:
-        preflight.check_target(relay_url, scenario, allowed=wanted.i_may_load_this_host)
-    chromium: Path | None = None
-    if fleet == "local":
-        preflight.check_bundle()
-        chromium = await asyncio.to_thread(preflight.check_chromium)
-    here = fleet == "local"
-    await asyncio.to_thread(preflight.check_journey, scenario.journey, is_here=here)
-    if relay_url:
-        facts = await preflight.check_relay(relay_url)
+    relay_url, facts, chromium = await _checked(wanted, scenario, fleet)
     async with contextlib.AsyncExitStack() as services:
         observer.step("prepare", "opening the store")
         address = await _store(wanted, services)
@@ -94,15 +81,20 @@ async def prepared(wanted: Wanted) -> AsyncIterator[PreparedRun]:
             own = await services.enter_async_context(local_relay(log=folder / "relay.log"))
             relay_url, facts = own.url, await preflight.check_relay(own.url)
         cost = await estimated(scenario, fleet)
-        if not await asyncio.to_thread(_is_known, store, run_id):
+        known = await asyncio.to_thread(store.get_message, RunLayout(run_id).run, RunRecord)
+        if known is None:
             agree(scenario, cost)
             await _advised(wanted, store, scenario, fleet)
+        else:
+            # A retry's money was agreed to with the first try.
+            await asyncio.to_thread(check_same_scenario, store, known, scenario)
         if facts.problem:
             what = "is sampled all the same" if facts.has_metrics else "no samples of the relay"
             observer.warn(f"The relay's metrics cannot be read: {facts.problem}; {what}.")
         run = await asyncio.to_thread(
             _open,
             store,
+            known,
             run_id=run_id,
             scenario=scenario,
             relay_url=relay_url,
@@ -131,6 +123,25 @@ async def prepared(wanted: Wanted) -> AsyncIterator[PreparedRun]:
         run.attempts[-1].first_phase = remaining[0] if remaining else len(scenario.phases)
         observer.step("prepare", f"run {run_id}: {scenario.summary_line()}, {relay_url}")
         yield PreparedRun(context, run, remaining, estimate=cost, has_own_relay=has_own_relay)
+
+
+async def _checked(
+    wanted: Wanted, scenario: Scenario, fleet: str
+) -> tuple[str | None, preflight.RelayFacts | None, Path | None]:
+    """Check all that can be without a store; return the relay, if there is one, and Chromium."""
+    fleet_of(fleet)
+    check_hosts(scenario, fleet)
+    is_here = fleet == "local"
+    relay_url = preflight.relay_of(scenario, wanted.relay_url)
+    if relay_url:
+        preflight.check_target(relay_url, scenario, allowed=wanted.i_may_load_this_host)
+    chromium: Path | None = None
+    if is_here:
+        preflight.check_bundle()
+        chromium = await asyncio.to_thread(preflight.check_chromium)
+    await asyncio.to_thread(preflight.check_journey, scenario.journey, is_here=is_here)
+    facts = await preflight.check_relay(relay_url) if relay_url else None
+    return relay_url, facts, chromium
 
 
 @contextlib.asynccontextmanager
@@ -191,6 +202,7 @@ def _tail(identity: str) -> str:
 
 def _open(
     store: Store,
+    known: RunRecord | None,
     *,
     run_id: str,
     scenario: Scenario,
@@ -201,7 +213,7 @@ def _open(
 ) -> RunRecord:
     """Write `run.json` with a new attempt in it; return it."""
     layout = RunLayout(run_id)
-    record = store.get_message(layout.run, RunRecord) or RunRecord(
+    record = known or RunRecord(
         run_id=run_id,
         scenario=scenario.model_dump(mode="json", by_alias=True),
         relay_url=relay_url,
@@ -212,6 +224,7 @@ def _open(
         actual_usd=0.0 if cost and not cost.usd else None,
     )
     record.relay_url, record.has_metrics, record.state = relay_url, has_metrics, "running"
+    record.scenario, record.fleet = scenario.model_dump(mode="json", by_alias=True), fleet
     record.ended_us, record.stop_requested = None, ""
     record.verdict = record.validity = ""
     record.attempts.append(Attempt(number=len(record.attempts) + 1, started_us=now_us()))
@@ -226,11 +239,6 @@ async def _advised(wanted: Wanted, store: Store, scenario: Scenario, fleet: str)
     if not wanted.is_calibration:
         is_search = wanted.derived is not None
         warn_of(await asyncio.to_thread(advice, store, scenario, fleet, is_search=is_search))
-
-
-def _is_known(store: Store, run_id: str) -> bool:
-    """Say whether a run was begun before: a retry's money was agreed to with the first try."""
-    return store.get_message(RunLayout(run_id).run, RunRecord) is not None
 
 
 def _complete_phases(context: RunContext, store: Store) -> list[PhaseRecord]:

@@ -7,13 +7,14 @@ import time
 
 import pytest
 from prefect.client.orchestration import get_client
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from run_store.errors import DeadlineError, InterruptedRunError
 from run_store.layout import RunLayout, relay_claims
 from run_store.messages import RelayClaim
 from run_store.store import Store, StoreAddress
 from tasks import prefect_slot as slots
+from tasks.local_services import free_port
 from tasks.observation import Silent, showing
 from tasks.relay_lock import RelayLock, ahead_of, free_relay, relay_name
 from tests.waiting import wait_for
@@ -177,6 +178,21 @@ async def test_a_waiting_run_can_be_stopped(store_address: StoreAddress) -> None
             async with lock(store, "waiting"):
                 pass
         assert len(store.keys(folder)) == 1
+
+
+async def test_a_prefect_that_is_away_holds_up_no_run(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The bucket's lock is held all the same, and that Prefect's is not is logged."""
+    monkeypatch.setenv("PREFECT__RUNTIME__DEPLOYMENT__ID", "a-deployment")
+    nowhere = {
+        PREFECT_API_URL: f"http://127.0.0.1:{free_port()}/api",
+        PREFECT_CLIENT_MAX_RETRIES: 0,
+    }
+    with temporary_settings(nowhere):
+        async with slots.prefect_slot("relay-somewhere", within_s=1):
+            pass
+    assert "relay-somewhere is not held" in caplog.text
 
 
 async def test_deployed_runs_share_a_limit_of_prefect(

@@ -92,7 +92,7 @@ class Agent:
         self._stop = asyncio.Event()
         self._stop_reason = ""
         self._ship_until = float("inf")
-        self._abandoned = False
+        self._abandoned = self._is_last_word = False
         self._signals = 0
         self._failure: RelayLoadError | None = None
 
@@ -123,7 +123,8 @@ class Agent:
             await beating
             await self.heartbeat.beat()
             self.spool.close()
-        if self._abandoned and self.config.power_off:
+        # After the last word what could not be shipped is fetched by whoever comes next.
+        if self.config.power_off and (self._abandoned or (self._is_last_word and code == 0)):
             power_off()
         return code
 
@@ -234,6 +235,7 @@ class Agent:
         number = 1
         while (order := await self._or_stop(self.feed.order(number))) is not None:
             if order.action == "stop" or order.phase is None:
+                self._is_last_word = order.is_last_word
                 self.stop(order.reason or "ordered to stop")
                 return
             label = phase_label(order.phase.index, order.phase.name)

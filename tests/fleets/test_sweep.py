@@ -132,18 +132,23 @@ def test_lease_tells_a_dead_run(tmp_path: Path) -> None:
         assert says("another-run") is None
 
 
-def test_a_run_that_is_torn_down_is_alive(tmp_path: Path) -> None:
-    """Its lease stands still, and its presence is raised: its agents ship what they have."""
+@pytest.mark.parametrize("lease", ["stands still", "is not there yet"])
+def test_a_run_whose_presence_is_raised_is_alive(tmp_path: Path, lease: str) -> None:
+    """In its teardown agents ship what they have; before its load it may wait for its relay."""
     with local_store(tmp_path) as address:
         store, layout = Store(address), RunLayout("a-run")
         put_running(store, layout)
+        if lease == "is not there yet":
+            store.delete(layout.lease(1))
+            assert running_by_lease(store)("a-run") is None
         over = threading.Event()
+        presence = Lease(counter=1, every_s=1, expires_after_s=3)
+        store.put_message(layout.presence(1), presence)
 
         def keep() -> None:
-            counter = 0
             while not over.wait(0.2):
-                raised = Lease(counter=(counter := counter + 1), every_s=1, expires_after_s=3)
-                store.put_message(layout.presence(1), raised)
+                presence.counter += 1
+                store.put_message(layout.presence(1), presence)
 
         keeper = threading.Thread(target=keep)
         keeper.start()

@@ -189,10 +189,15 @@ class Run:
         self.store.put_message(self.layout.order(1, number), order)
         return order
 
-    def order_stop(self) -> None:
+    def order_stop(self, *, is_last_word: bool = False) -> None:
         """Order the end."""
         stop = Order(
-            number=len(self.orders) + 1, attempt=1, action="stop", starts_at_us=0, reason="done"
+            number=len(self.orders) + 1,
+            attempt=1,
+            action="stop",
+            starts_at_us=0,
+            reason="done",
+            is_last_word=is_last_word,
         )
         self.store.put_message(self.layout.order(1, stop.number), stop)
 
@@ -210,9 +215,9 @@ class Run:
         """Wait for an instant of an order: the test's own agenda."""
         time.sleep(max(0.0, order.starts_at_us / 1e6 + at_s - time.time()))
 
-    def stop(self) -> None:
+    def stop(self, *, is_last_word: bool = False) -> None:
         """Order the end, and wait until every agent has come to it with exit code 0."""
-        self.order_stop()
+        self.order_stop(is_last_word=is_last_word)
         for worker, agent in self.agents.items():
             assert agent.wait(timeout=30) == 0, self.log(worker)
 

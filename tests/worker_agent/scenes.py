@@ -448,13 +448,16 @@ class Grown:
     second: Order
     pages_before: set[int]
     pages_after: set[int]
+    powered_off: str
 
 
 def grown(folder: Path, server: StoreServer) -> Grown:
-    """Allow pages next to no memory, and order twice."""
+    """Allow pages next to no memory, and order twice; then let a retry have the last word."""
     with start_relay() as relay, Run(folder, server, relay.url, connections=6) as run:
         run.lease()
-        agent = run.start("worker-1", page_memory_mb=0.1)
+        agent = run.start(
+            "worker-1", environment=stand_ins(folder), page_memory_mb=0.1, power_off=True
+        )
         run.until("worker-1", lambda status: status.state == "ready", within_s=40)
 
         def pages() -> set[int]:
@@ -465,8 +468,8 @@ def grown(folder: Path, server: StoreServer) -> Grown:
         second = run.order("second", 4, 6, edits_per_s=3)
         run.done(second)
         after = pages()
-        run.stop()
-        return Grown(run, second, before, after)
+        run.stop(is_last_word=True)
+        return Grown(run, second, before, after, powered_off(folder))
 
 
 SCENES: dict[str, Scene] = {

@@ -5,6 +5,7 @@ import pytest
 from tests.worker_agent.orchestration import label
 from tests.worker_agent.scenes import (
     Abandoned,
+    Grown,
     Hasty,
     Restart,
 )
@@ -178,6 +179,11 @@ def test_the_leases_end_is_the_agents_end(abandoned: Abandoned) -> None:
 def test_only_an_agent_that_is_abandoned_powers_off(restart: Restart) -> None:
     """Who is told to end leaves the machine on: whoever told it takes care of that."""
     assert restart.powered_off == ""
+
+
+def test_an_agent_that_is_told_the_last_word_powers_off(grown: Grown) -> None:
+    """A retry rents its own machines: what an orphaned attempt has left must not live on."""
+    assert grown.powered_off == "systemctl poweroff\n"
 
 
 def test_told_twice_an_agent_ends_at_once(hasty: Hasty) -> None:
