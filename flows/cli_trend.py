@@ -30,19 +30,24 @@ def trend(
     html: Annotated[
         Path | None, typer.Option("--html", dir_okay=False, help="Write a page to this file.")
     ] = None,
+    allowed_fall: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="The fall that is none yet: 0.1 (the default) is 10 %."),
+    ] = None,
     as_json: Json = False,
     store: StoreUrl = None,
     results: Results = RESULTS,
 ) -> None:
     """Show a scenario's capacity over all runs, and end with whether it has fallen."""
     from reports.history import lines
-    from reports.trend import trend_of
+    from reports.trend import FALL, trend_of
     from tasks.stores import opened_store
 
     with opened_store(store, results) as opened:
         known = lines(opened) if opened else []
     name = scenario_of(known, scenario, where=str(store or results))
-    told = trend_of([line for line in known if line.scenario == name])
+    of_scenario = [line for line in known if line.scenario == name]
+    told = trend_of(of_scenario, allowed_fall=FALL if allowed_fall is None else allowed_fall)
     if html is not None:
         _write_page(told, name, html)
     if as_json:
@@ -100,7 +105,7 @@ def sparkline(values: Sequence[float | None]) -> str:
 
 
 def _print(told: Trend, scenario: str) -> None:
-    from reports.trend_page import began, capacity_text, change_text
+    from reports.trend_page import began, capacity_text, change_text, level_of
     from reports.wording import in_unit
 
     changed = {change.run_id: change for change in told.changes}
@@ -117,7 +122,7 @@ def _print(told: Trend, scenario: str) -> None:
             f"{change.share:+.0%} from here" if change else "",
         )
     print_table(table)
-    bars = sparkline([line.value for line in told.lines])
+    bars = sparkline([level_of(line) for line in told.lines])
     _say(f"\n{scenario}, capacity from zero: {bars}")
     for change in told.changes:
         _say(change_text(change))

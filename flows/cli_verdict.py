@@ -24,9 +24,10 @@ def print_verdict(console: Console, summary: Mapping[str, Any], *, report: Path 
         f"{_coloured(validity)}   {escape(str(summary.get('run_id')))}, "
         f"{format_duration(_number(summary.get('duration_s')) or 0)}"
     )
-    capacity = _table(summary, "capacity").get("sentence")
-    if capacity:
-        console.print(f"[bold]capacity[/] {escape(str(capacity))}", soft_wrap=True)
+    found = _table(summary, "capacity")
+    if found.get("sentence"):
+        about = "calibration" if found.get("subject") == "generator" else "capacity"
+        console.print(f"[bold]{about}[/] {escape(str(found['sentence']))}", soft_wrap=True)
     console.print(_objectives(summary))
     figures = Table.grid(padding=(0, 2))
     for name, value in figures_of(summary):

@@ -10,22 +10,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from reports.saturation import Point, Saturation, fitted
-from run_store.capacity import CapacityResult
+from run_store.capacity import CapacityResult, Subject
 from run_store.errors import ScenarioError
 from run_store.steps import Step, StepFigures
 from scenarios.objectives import parse_objective
 
 GREW = 1.5
 """A latency that is this many times what it was is said to have grown."""
-MEMORY_GREW = 1.2
+MEMORY_GREW = CPU_GREW = 1.2
 CPU_FULL = 0.85
-"""A relay whose CPU is busier than this share is short of it."""
+"""A relay that keeps so much of a core busy, as one that runs in one thread may, is short of it."""
 STEADY_LATENESS_MS = 20.0
 
 
 def sentence_of(result: CapacityResult) -> str:
     """Return the answer of a search as one sentence, with its interval and what explains it."""
-    text = _answer(result)
+    text = _answer(result) if result.subject == "relay" else _of_one_worker(result)
     tail = result.explanation or result.why
     if result.kind == "died":
         return text
@@ -50,18 +50,32 @@ def _answer(result: CapacityResult) -> str:
         when = ""
         if result.died_us is not None:
             when = (
-                f", {(result.died_us - result.started_us) / 1e6:.0f} s after the first step began,"
+                f", {(result.died_us - result.started_us) / 1e6:.0f} s after the first step began"
             )
-        return f"the relay died at {number(result.high)} {unit}{when} and did not come back{held}"
+        gone = ""
+        if result.came_back is False:
+            gone = f"{',' if when else ''} and did not come back"
+        return f"the relay died at {number(result.high)} {unit}{when}{gone}{held}"
     return "the capacity is not known"
 
 
-def explained(good: Step | None, bad: Step | None) -> str:
+def _of_one_worker(result: CapacityResult) -> str:
+    """Return the answer of a calibration, which is about the worker and not about the relay."""
+    if result.kind == "below":
+        return f"one worker does not hold {number(result.high)} {result.unit}"
+    if result.kind in ("between", "at_least"):
+        return f"one worker holds {_answer(result)}"
+    return "what one worker holds is not known"
+
+
+def explained(good: Step | None, bad: Step | None, *, subject: Subject = "relay") -> str:
     """Return what changes between the last step that held and the first that did not."""
     if bad is None:
         return ""
+    if subject == "generator":
+        return bad.generator.why
     symptom = _symptom(good, bad)
-    rest = [text for text in (_cpu(bad), _memory(good, bad)) if text]
+    rest = [text for text in (_cpu(good, bad), _memory(good, bad)) if text]
     steady = [name for name, text in rest if text == "steady"]
     short = [text for _, text in rest if text != "steady"]
     if not bad.generator.saturated and bad.generator.lateness_p99_ms < STEADY_LATENESS_MS:
@@ -78,7 +92,7 @@ def _symptom(good: Step | None, bad: Step) -> str:
     now = bad.figures
     missed = {objective.metric.partition(".")[0] for objective in bad.missed}
     signs = (
-        (bad.relay == "dead", "the relay dies"),
+        (bad.relay in ("dead", "restarted"), "the relay dies"),
         (bad.relay == "refused", "the relay refuses connections"),
         (
             _grew(before.acknowledgement_ms.p95, now.acknowledgement_ms.p95),
@@ -94,14 +108,22 @@ def _symptom(good: Step | None, bad: Step) -> str:
     return next((text for seen, text in signs if seen), "the objective is missed")
 
 
-def _cpu(bad: Step) -> tuple[str, str] | None:
-    """Return what is known of the relay's CPU; None if the relay does not publish it."""
-    share = bad.figures.relay_cpu_share
-    if share is None:
+def _cpu(good: Step | None, bad: Step) -> tuple[str, str] | None:
+    """Return what is known of the relay's CPU, in cores; None if it explains nothing.
+
+    So it is of a relay that does not publish its CPU, and of one whose use of it grew as its load
+    did and left some of it.
+    """
+    before, now = (good.figures.relay_cpu_share if good else None), bad.figures.relay_cpu_share
+    if now is None:
         return None
-    if share >= CPU_FULL:
-        return "CPU", f"the relay's CPU is {share:.0%} busy"
-    return "the relay's CPU", "steady"
+    if now >= CPU_FULL:
+        return "CPU", f"the relay keeps {now:.2g} of a core busy" if now < 1 else (
+            f"the relay keeps {now:.2g} cores busy"
+        )
+    if before is not None and now <= before * CPU_GREW:
+        return "the relay's CPU", "steady"
+    return None
 
 
 def _memory(good: Step | None, bad: Step) -> tuple[str, str] | None:
@@ -115,14 +137,24 @@ def _memory(good: Step | None, bad: Step) -> tuple[str, str] | None:
 
 def saturation_of(steps: Sequence[Step], result: CapacityResult) -> Saturation:
     """Return the scalability law fitted to the steps of a search, as `points_of` takes them."""
-    return fitted(points_of(steps, result))
+    points = points_of(steps, result)
+    most = max((point.load for point in points), default=0.0)
+    if result.over == "connections" and 0 < result.members < most:
+        return Saturation(
+            points=tuple(sorted(points, key=lambda point: point.load)),
+            problem=(
+                f"{result.members:,} connections share a document, so that with more of them no "
+                "more is handed on"
+            ),
+        )
+    return fitted(points)
 
 
 def points_of(steps: Sequence[Step], result: CapacityResult) -> list[Point]:
     """Return load and throughput of each step that says something of the relay.
 
     Throughput is edits acknowledged a second; where connections are the load, it is what the
-    relay hands on to them: that times the connections in sync.
+    relay hands on to them: that times the connections in sync that share a document.
     """
     points = []
     for step in steps:
@@ -132,7 +164,9 @@ def points_of(steps: Sequence[Step], result: CapacityResult) -> list[Point]:
         if result.over == "edits":
             points.append(Point(step.edits_per_second, rate))
         else:
-            points.append(Point(step.connections, rate * step.figures.connections_healthy))
+            healthy = step.figures.connections_healthy
+            share = min(healthy, result.members or healthy)
+            points.append(Point(step.connections, rate * share))
     return points
 
 

@@ -50,7 +50,7 @@ def capacity_facts(result: CapacityResult, fit: Saturation) -> dict[str, Any]:
         include={
             *("sentence", "kind", "over", "capacity", "low", "high", "objective", "why"),
             *("explanation", "is_precise", "precision", "start", "limit", "steps"),
-            *("last_good", "first_bad", "relay_version"),
+            *("last_good", "first_bad", "subject"),
         },
     )
     told["unit"] = result.unit

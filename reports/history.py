@@ -77,7 +77,7 @@ class Line:
             scenario=summary.scenario,
             asks=asks(scenario, result),
             relay_url=summary.relay_url,
-            relay_version=result.relay_version or summary.relay.version or "",
+            relay_version=summary.relay.version or "",
             fleet=summary.fleet,
             validity=summary.validity,
             verdict=summary.verdict,

@@ -62,9 +62,13 @@ class Saturation:
 
     @property
     def is_extrapolated(self) -> bool:
-        """Whether its limit lies beyond twice the largest load that was measured."""
+        """Whether its limit, or its knee without one, lies far beyond what was measured.
+
+        That is more than twice the largest load.
+        """
         largest = max((point.load for point in self.points), default=0.0)
-        return self.limit is not None and self.limit > 2 * largest
+        lies_at = self.limit if self.limit is not None else self.knee
+        return lies_at is not None and lies_at > 2 * largest
 
     def at(self, load: float) -> float:
         """Return the throughput that the law gives a load."""
@@ -85,16 +89,23 @@ class Saturation:
                 "By the Universal Scalability Law throughput was still growing with the load at "
                 f"the last step: no knee was measured, and where one lies is not known {fit}."
             )
-        knee = f"a knee at {self.knee:,.3g} {unit}"
+        knee = f"a knee at {_told(self.knee)} {unit}"
         if self.limit is None:
             return (
                 f"By the Universal Scalability Law there is {knee}, and throughput tends to "
-                f"{self.limit_throughput:,.3g}/s without a peak {fit}."
+                f"{_told(self.limit_throughput)}/s without a peak {fit}."
             )
         return (
             f"By the Universal Scalability Law there is {knee}, and throughput is highest, "
-            f"{self.limit_throughput:,.3g}/s, at {self.limit:,.3g} {unit} {fit}."
+            f"{_told(self.limit_throughput)}/s, at {_told(self.limit)} {unit} {fit}."
         )
+
+
+def _told(value: float | None) -> str:
+    """Return a number with three digits, and never with an exponent."""
+    if value is None:
+        return "?"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"  # noqa: PLR2004 - three digits
 
 
 def law(load: float, gamma: float, sigma: float, kappa: float) -> float:

@@ -106,7 +106,7 @@ class Trend:
         if newest.kind == "at_least" and self.median is not None:
             return (
                 f"Capacity {value}, which bounds it from below and is no fall; the median of the "
-                f"last {self.compared_with} valid runs is {self.median:.4g}."
+                f"last {self.compared_with} valid runs is {load_text(self.median)}."
             )
         if self.fall is None or self.median is None:
             return (
@@ -114,16 +114,16 @@ class Trend:
                 f"and {ENOUGH} are needed."
             )
         moved = f"{abs(self.fall):.1%} {'below' if self.fall > 0 else 'above'}"
-        of = f"the median of the last {self.compared_with} valid runs, {self.median:.4g}"
+        of = f"the median of the last {self.compared_with} valid runs, {load_text(self.median)}"
         if self.has_regressed:
             return (
                 f"Capacity fell to {value}, {moved} {of}; more than {self.allowed_fall:.0%} is "
                 f"a regression{_version(newest, self.lines[-2])}."
             )
-        if self._has_fallen:
+        if self._has_fallen and newest.high is not None:
             return (
                 f"Capacity {value}, {moved} {of}; its interval reaches "
-                f"{self.lines[-1].high:.4g}, so that no fall can be told."
+                f"{load_text(newest.high)}, so that no fall can be told."
             )
         return f"Capacity {value}, {moved} {of}."
 
@@ -154,9 +154,9 @@ def trend_of(
             kept.append(line)
     if not kept or kept[-1] is not last:
         return Trend(tuple(kept), tuple(left), changes_of(kept), allowed_fall=allowed_fall)
-    before = [line.value for line in kept[:-1] if line.value is not None][-LAST:]
-    median = statistics.median(before) if len(before) >= ENOUGH else None
     value = fallen_to(last)
+    before = [known for line in kept[:-1] if (known := _known_of(line, value)) is not None][-LAST:]
+    median = statistics.median(before) if len(before) >= ENOUGH else None
     fall = 1 - value / median if median and value is not None else None
     return Trend(
         lines=tuple(kept),
@@ -181,9 +181,19 @@ def fallen_to(line: Line) -> float | None:
     return line.value
 
 
+def _known_of(line: Line, newest: float | None) -> float | None:
+    """Return what a line says of the capacity then, against the newest run's.
+
+    A bound from below says that there is a fall, if it lies above; else it says nothing.
+    """
+    if line.kind == "at_least" and (line.value or 0) < (newest or 0):
+        return None
+    return line.value
+
+
 def changes_of(lines: Sequence[Line]) -> tuple[Change, ...]:
-    """Return where the level of the capacity changes."""
-    known = [line for line in lines if line.value]
+    """Return where the level of the capacity changes; a bound from below has no level."""
+    known = [line for line in lines if line.value and line.kind != "at_least"]
     values = [math.log(line.value or 1) for line in known]
     found = []
     cuts = [0, *partition(values), len(values)]
@@ -264,10 +274,17 @@ def _said(line: Line) -> str:
     """Return a capacity with its unit, as far as it is known."""
     unit = "edits/s" if line.over == "edits" else "connections"
     if line.kind == "below" and line.high is not None:
-        return f"below {line.high:.4g} {unit}"
+        return f"below {load_text(line.high)} {unit}"
     if line.value is None:
         return "not known"
-    return f"{'at least ' if line.kind == 'at_least' else ''}{line.value:.4g} {unit}"
+    if line.kind == "died":
+        return f"{load_text(line.value)} {unit} before the relay died"
+    return f"{'at least ' if line.kind == 'at_least' else ''}{load_text(line.value)} {unit}"
+
+
+def load_text(load: float) -> str:
+    """Return a load with four digits, or whole, and never with an exponent."""
+    return f"{load:.0f}" if load >= 1000 else f"{load:.4g}"  # noqa: PLR2004 - four digits
 
 
 def _place(relay_url: str) -> str:

@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from reports.history import Line
 from reports.templating import environment, source
-from reports.trend import Change, Trend
+from reports.trend import Change, Trend, fallen_to, load_text
 from reports.wording import date_time, number
 
 WIDTH, HEIGHT = 1000, 260
@@ -74,12 +74,19 @@ def began(line: Line) -> str:
 def capacity_text(line: Line) -> str:
     """Return a capacity with its interval, as far as it is known."""
     if line.kind == "below" and line.high is not None:
-        return f"below {line.high:.4g}"
+        return f"below {load_text(line.high)}"
     if line.value is None:
         return "-"
+    if line.kind == "died":
+        return f"{load_text(line.value)} before the relay died"
     if line.capacity is None or line.low is None or line.high is None:
-        return f"{'' if line.capacity is not None else 'at least '}{line.value:.4g}"
-    return f"{line.capacity:.4g} ({line.low:.4g} to {line.high:.4g})"
+        return f"{'' if line.capacity is not None else 'at least '}{load_text(line.value)}"
+    return f"{load_text(line.capacity)} ({load_text(line.low)} to {load_text(line.high)})"
+
+
+def level_of(line: Line) -> float | None:
+    """Return the height of a run in a chart: its capacity, or the bound that is known of it."""
+    return line.value if line.value is not None else fallen_to(line)
 
 
 def change_text(change: Change) -> str:
@@ -87,21 +94,22 @@ def change_text(change: Change) -> str:
     versions = ""
     if change.version_after and change.version_after != change.version_before:
         versions = f"; version {change.version_before or 'unknown'} to {change.version_after}"
-    return (
-        f"The level changed at {change.run_id}: {change.before:.4g} to {change.after:.4g} "
-        f"({change.share:+.1%}){versions}."
-    )
+    levels = f"{load_text(change.before)} to {load_text(change.after)}"
+    return f"The level changed at {change.run_id}: {levels} ({change.share:+.1%}){versions}."
 
 
 def capacity_chart(trend: Trend) -> Chart | None:
     """Return the capacities with their intervals; None if none is known."""
-    known = [(place, line) for place, line in enumerate(trend.lines) if line.value is not None]
+    known = [
+        (place, line, value)
+        for place, line in enumerate(trend.lines)
+        if (value := level_of(line)) is not None
+    ]
     if not known:
         return None
-    top = _top([max(line.value or 0, line.high or 0) for _, line in known])
+    top = _top([max(value, line.high or 0) for _, line, value in known])
     points = []
-    for place, line in known:
-        value = line.value or 0.0
+    for place, line, value in known:
         ends = (value if line.low is None else line.low, value if line.high is None else line.high)
         points.append(
             Point(

@@ -10,7 +10,10 @@ from pydantic import Field
 from run_store.messages import Message
 
 Over = Literal["connections", "edits", "both"]
+Subject = Literal["relay", "generator"]
 Kind = Literal["between", "at_least", "below", "died", "unknown"]
+LETS_IN, LIVES = "the relay lets every connection in", "the relay lives"
+"""What gives way where a relay refuses or dies; else it is an objective."""
 HISTORY = "history/capacity/"
 CALIBRATIONS = "calibrations/"
 
@@ -22,13 +25,18 @@ class CapacityResult(Message):
     it is `both`, edits grow in proportion with the connections, which are the load.
 
     `between`: the capacity lies from `low` to `high`, most likely at `capacity`. `at_least`: it
-    is `low` or more. `below`: it is less than `high`. `died`: the relay died at `high` and did
-    not come back; it had held `low`, if that is given. `unknown`: nothing could be believed.
-    `last_good` and `first_bad` are numbers of steps; `sentence` says all of it.
+    is `low` or more. `below`: it is less than `high`. `died`: the relay died at `high`; it had
+    held `low`, if that is given, and `came_back` is False if it was waited for in vain.
+    `unknown`: nothing could be believed.
+    `last_good` and `first_bad` are numbers of steps; `sentence` says all of it. With the
+    `generator` as its subject it is about one worker, and not about the relay. `members` is how
+    many connections share a document; 0: all of them.
     """
 
     kind: Kind
     over: Over
+    subject: Subject = "relay"
+    members: int = 0
     capacity: float | None = None
     low: float | None = None
     high: float | None = None
@@ -49,7 +57,7 @@ class CapacityResult(Message):
     started_us: int = 0
     ended_us: int = 0
     died_us: int | None = None
-    relay_version: str = ""
+    came_back: bool | None = None
 
     @property
     def unit(self) -> str:

@@ -6,7 +6,8 @@ from typing import Literal
 
 from run_store.messages import Message
 
-RelayState = Literal["ok", "refused", "dead"]
+RelayState = Literal["ok", "refused", "dead", "restarted"]
+"""`dead`: it was gone when the step ended; `restarted`: it died in it and was started anew."""
 Outcome = Literal["good", "bad", "doubtful", "generator_saturated"]
 
 
@@ -23,9 +24,10 @@ class StepFigures(Message):
 
     `connections_open` is the number open when the window ended, `connections_peak` the largest
     and `connections_healthy` the smallest number of them in it. `edits_per_second` counts
-    acknowledged edits; `error_rate` is the share (0 to 1) of offered ones that failed or were
-    never made. `refused` counts attempts to connect that failed, `dropped` connections that were
-    lost, both from the step's beginning on. What the relay does not publish is None.
+    acknowledged edits; `error_rate` is the share (0 to 1) of those that were made and failed.
+    `refused` counts attempts to connect that failed, `timed_out` those of them that the client
+    gave up, `dropped` connections that were lost, all from the step's beginning on. What the
+    relay does not publish is None.
     """
 
     connections_open: int = 0
@@ -37,6 +39,7 @@ class StepFigures(Message):
     acknowledgement_ms: Percentiles = Percentiles()
     error_rate: float | None = None
     refused: int = 0
+    timed_out: int = 0
     dropped: int = 0
     relay_memory_mb: float | None = None
     relay_connections: int | None = None

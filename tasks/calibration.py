@@ -46,10 +46,11 @@ def known_in(store: Store, scenario: Scenario, kind: str) -> tuple[Calibration |
     kinds = scenario.fleet.instance_types if kind == "ec2" else (kind,)
     keys = [calibration_key(scenario.name, one) for one in kinds]
     found = [known for key in keys if (known := store.get_message(key, Calibration))]
-    known = min(found, key=lambda one: one.connections, default=None)
-    unlike = why_unlike(scenario, known) if known else ""
-    if known is None or not unlike:
-        return known, ""
+    alike = [one for one in found if not why_unlike(scenario, one)]
+    if alike or not found:
+        return min(alike, key=lambda one: one.connections, default=None), ""
+    known = found[0]
+    unlike = why_unlike(scenario, known)
     return None, f"the calibration on {known.worker_kind} had {unlike}: calibrate anew"
 
 

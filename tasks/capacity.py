@@ -43,7 +43,7 @@ class CapacitySearch:
     ) -> Level | Halt:
         """Return the next step's level, or why there is none; may block while a relay is away."""
         plan = self._plan
-        died = bool(steps) and steps[-1].relay == "dead"
+        died = bool(steps) and steps[-1].relay == "dead"  # and not started anew by itself
         tried = tried_of(
             steps,
             over=plan.over,
@@ -75,11 +75,16 @@ def conclude(context: RunContext, plan: SearchPlan, *, cut_off_by: str = "") -> 
     steps, label = steps_of(context, plan), phase_label(plan.index, PHASE)
     if not steps:
         return
+    record = store.get_message(layout.phase(label), PhaseRecord)
+    ended = record.ended_because or record.stopped_early if record else ""
     tried = tried_of(steps, over=plan.over, subject=plan.subject, relay_is_back=False)
     answer = next_step(tried, plan.quest)
+    if isinstance(answer, NextStep) or answer.why != ended:
+        # Whoever chose the steps has waited for a relay that died: it ended by that, or it came
+        # back.
+        tried = tried_of(steps, over=plan.over, subject=plan.subject)
+        answer = next_step(tried, plan.quest)
     if isinstance(answer, NextStep):
-        record = store.get_message(layout.phase(label), PhaseRecord)
-        ended = record.ended_because or record.stopped_early if record else ""
         answer = cut_off(tried, plan.quest, cut_off_by or ended or "the search was cut off")
     result = result_of(
         answer,
@@ -88,10 +93,13 @@ def conclude(context: RunContext, plan: SearchPlan, *, cut_off_by: str = "") -> 
         quest=plan.quest,
         connections=plan.connections,
         edits_per_s=plan.edits_per_s,
+        subject=plan.subject,
+        members=plan.scenario.connections_per_document,
     )
     by_number = {step.number: step for step in steps}
     good, bad = by_number.get(result.last_good or 0), by_number.get(result.first_bad or 0)
-    result = result.model_copy(update={"explanation": explained(good, bad)})
+    explanation = explained(good, bad, subject=plan.subject)
+    result = result.model_copy(update={"explanation": explanation})
     result = result.model_copy(update={"sentence": sentence_of(result)})
     store.put_message(layout.capacity, result)
 

@@ -39,6 +39,7 @@ class Reading:
     missed: int = 0
     drops: int = 0
     refused: int = 0
+    timed_out: int = 0
     connections_open: int = 0
     connections_healthy: int = 0
     connections_target: int = 0
@@ -66,6 +67,7 @@ def reading_of(
         missed=sum(s.counts.edits_missed for s in all_of),
         drops=sum(s.counts.drops for s in all_of),
         refused=sum(s.counts.connect_failures for s in all_of),
+        timed_out=sum(s.counts.connect_timeouts for s in all_of),
         connections_open=sum(v.connections_open for v in living),
         connections_healthy=sum(v.connections_healthy for v in living),
         connections_target=target,

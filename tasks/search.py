@@ -14,12 +14,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from run_store.capacity import LIVES
 from tasks.search_answer import Found, Quest, closed, gave_way_by, let_in, on_the_line
 from tasks.search_levels import TRIES, Level, Tried, levels_of
 
 FACTOR = 2.0
 """By what the load grows until a step is not held. With six steps to close the gap after that
-(`Quest.closing_steps`), a search that begins within a factor of 32 takes at most twelve."""
+(`Quest.steps_to_close`), a search that begins within a factor of 32 takes at most twelve."""
 LEANING = 3
 """An end of the gap that was seen once, and that so many later steps lean on, is repeated."""
 
@@ -75,7 +76,7 @@ def cut_off(tried: Sequence[Tried], quest: Quest, why: str) -> Found:
     if high is None:
         kind: Literal["at_least", "unknown"] = "at_least" if below else "unknown"
         low = below[-1].load if below else None
-        return Found(kind, None, low, None, why, is_precise=False)
+        return Found(kind, None, low, None, why, is_precise=False, held_at=low)
     return replace(closed(below[-1] if below else None, high, quest), why=why)
 
 
@@ -96,8 +97,10 @@ def _relay_is_gone(search: _Search) -> Found | None:
         low=search.low.load if search.low else None,
         high=last.load,
         why=f"the relay died at {last.load:g}{after}, and did not come back",
-        objective="the relay lives",
+        objective=LIVES,
         is_precise=False,
+        held_at=search.low.load if search.low else None,
+        gave_way_at=last.load,
     )
 
 
@@ -105,23 +108,22 @@ def _generator_is_at_its_end(search: _Search) -> Found | None:
     mute = next((level for level in search.levels if level.is_given_up), None)
     if mute is None:
         return None
-    why = f"the generator was saturated at {mute.load:g}"
+    why = f"{mute.steps[-1].why} at {mute.load:g}"
     if mute.steps[-1].outcome == "unclear":
         why = f"too little was seen of the relay at {mute.load:g}"
     low, high = search.low, search.high
     if low is None:
         return Found("unknown", None, None, high.load if high else None, why, is_precise=False)
     if high is None or high.load < mute.load:
-        return Found("at_least", None, low.load, None, why)
-    gap = closed(low, high, search.quest)
-    return Found("between", gap.capacity, gap.low, gap.high, why, gap.objective, False)
+        return Found("at_least", None, low.load, None, why, held_at=low.load)
+    return replace(closed(low, high, search.quest), why=why, is_precise=False)
 
 
 def _is_out_of_steps(search: _Search) -> Found | None:
     failed = [
         at for at, step in enumerate(search.tried) if step.outcome in ("missed", "refused", "died")
     ]
-    if not failed or len(search.tried) - failed[0] - 1 < search.quest.closing_steps:
+    if not failed or len(search.tried) - failed[0] - 1 < search.quest.steps_to_close:
         return None
     return closed(search.low, search.high, search.quest)
 
@@ -140,7 +142,7 @@ def _grows(search: _Search) -> NextStep | Found | None:
     load, quest = search.low.load, search.quest
     if load >= quest.rounded(quest.limit):
         why = f"no objective gave way up to the limit of {load:g}"
-        return Found("at_least", None, load, None, why)
+        return Found("at_least", None, load, None, why, held_at=load)
     grown = quest.rounded(max(load * FACTOR, load + (1 if quest.is_whole else 0)))
     return NextStep(grown, f"{load:g} held: the load grows")
 
@@ -164,7 +166,7 @@ def _nothing_held(search: _Search) -> Found | None:
         return None
     high = search.high
     why = f"the first step, {high.load:g}, was not held"
-    return Found("below", None, None, high.load, why, gave_way_by(high))
+    return Found("below", None, None, high.load, why, gave_way_by(high), gave_way_at=high.load)
 
 
 def _near_the_line(search: _Search) -> NextStep | Found | None:

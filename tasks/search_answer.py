@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
+from run_store.capacity import LETS_IN, LIVES
 from run_store.errors import UsageError
 from tasks.search_levels import SLOPE_LEAST, Level, slope_between
 
 CERTAIN = 2.0
 """An interval reaches so many standard errors to each side: about 95 %."""
+
+TAKEN_AGAIN = 3
+"""So many of the steps that close the gap may be repeats: the first miss, and doubtful ones."""
 
 Kind = Literal["between", "at_least", "below", "died", "unknown"]
 
@@ -20,14 +24,15 @@ class Quest:
     """What is searched for: from which load, up to which, how closely.
 
     `precision` is a share: 0.05 is an answer within 5 % to each side. `is_whole`: loads are
-    whole numbers, as connections are. `closing_steps` may follow the first that was not held.
+    whole numbers, as connections are. `closing_steps` may follow the first that was not held; by
+    default so many as the precision needs.
     """
 
     start: float
     limit: float
     precision: float = 0.05
     is_whole: bool = True
-    closing_steps: int = 6
+    closing_steps: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot be searched."""
@@ -41,6 +46,17 @@ class Quest:
                 f"A precision of {self.precision:.4g} cannot be had.",
                 hint="Give one from 0.1 % to 50 %.",
             )
+
+    @property
+    def steps_to_close(self) -> int:
+        """How many steps may follow the first that was not held.
+
+        Each halves a gap that begins as a doubling, on a scale of ratios; some are taken again.
+        """
+        if self.closing_steps is not None:
+            return self.closing_steps
+        halvings = math.log2(math.log(2) / (2 * math.log1p(self.precision)))
+        return max(math.ceil(halvings), 0) + TAKEN_AGAIN
 
     def rounded(self, load: float) -> float:
         """Return a load that can be made, from the start to the limit."""
@@ -62,6 +78,8 @@ class Found:
     is `low` or more. `below`: it is less than `high`. `died`: the relay died at `high` and did
     not come back; it had held `low` if that is given. `unknown`: no step could be believed.
     `objective` is what gave way first; `is_precise` whether the interval is as narrow as wanted.
+    The interval may reach beyond the loads that were tried: the highest that held was `held_at`,
+    the lowest that did not `gave_way_at`.
     """
 
     kind: Kind
@@ -71,6 +89,8 @@ class Found:
     why: str
     objective: str = ""
     is_precise: bool = True
+    held_at: float | None = field(default=None, compare=False)
+    gave_way_at: float | None = field(default=None, compare=False)
 
 
 def on_the_line(level: Level, low: Level, high: Level, quest: Quest) -> Found | None:
@@ -90,16 +110,20 @@ def on_the_line(level: Level, low: Level, high: Level, quest: Quest) -> Found | 
         high=_said(level.load * math.exp(reach), quest, up=True),
         why=f"{level.load:g} lies on the objective's line",
         objective=gave_way_by(high),
+        held_at=low.load,
+        gave_way_at=high.load,
     )
 
 
 def closed(low: Level | None, high: Level | None, quest: Quest) -> Found:
     """Return the answer that a gap gives, widened where an end of it is doubtful."""
     if high is None:
-        return Found("at_least", None, low.load if low else None, None, "the steps are used up")
+        load, why = low.load if low else None, "the steps are used up"
+        return Found("at_least", None, load, None, why, held_at=load)
     objective = gave_way_by(high)
     if low is None:
-        return Found("below", None, None, high.load, "the steps are used up", objective, False)
+        why = "the steps are used up"
+        return Found("below", None, None, high.load, why, objective, False, gave_way_at=high.load)
     slope = slope_between(low, high)
     narrow = quest.is_narrow(low.load, high.load)
     from_load = low.load / math.exp(_doubt(low, slope))
@@ -116,12 +140,14 @@ def closed(low: Level | None, high: Level | None, quest: Quest) -> Found:
         ),
         objective=objective,
         is_precise=quest.is_narrow(from_load, to_load),
+        held_at=low.load,
+        gave_way_at=high.load,
     )
 
 
 def gave_way_by(high: Level) -> str:
     """Return what most of the steps at a load that was not held gave way by."""
-    said = {"refused": "the relay lets every connection in", "died": "the relay lives"}
+    said = {"refused": LETS_IN, "died": LIVES}
     named = [
         said.get(step.outcome, step.objective) for step in high.votes if step.outcome != "held"
     ]

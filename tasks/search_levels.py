@@ -34,7 +34,8 @@ class Tried:
     `missed`: an objective was; `refused`: the relay let only `reached` connections in; `died`:
     it was gone, and `came_back` or not; `saturated`: the generator was too busy for the result
     to be believed; `unclear`: too little was seen. `noise` is the standard error of the score's
-    logarithm. `objective` is the one that the score is of; `after_s` when the relay died.
+    logarithm. `objective` is the one that the score is of; `after_s` when the relay died. `why`
+    says what was at its end of a step that says nothing of the subject.
     """
 
     load: float
@@ -45,6 +46,7 @@ class Tried:
     reached: float | None = None
     came_back: bool = True
     after_s: float | None = None
+    why: str = "the generator was saturated"
 
 
 @dataclass(frozen=True)

@@ -12,14 +12,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from run_store.capacity import Calibration, Over
+from run_store.capacity import Calibration, Over, Subject
 from run_store.errors import UsageError
-from scenarios.durations import format_duration, parse_duration_s
+from scenarios.durations import parse_duration_s
 from scenarios.model import MOST_CONNECTIONS, FleetSpec, Scenario
 from scenarios.objectives import Objective, parse_objective
 from tasks.search import FACTOR
 from tasks.search_answer import Quest
-from tasks.search_steps import Subject
 from tasks.stress import CONNECTIONS_PER_S, SHORTEST_RAMP_S, Level
 from tasks.workers_needed import workers_needed
 
@@ -45,7 +44,8 @@ class Search:
 
     `start` and `limit` are connections, or edits a second where `over` is `edits`. `connections`
     and `edits_per_s` are what stays the same: the connections of a search over edits, the edits
-    of one over connections. `both` keeps the edits of each connection the same.
+    of one over connections. `both` keeps the edits of each connection the same:
+    the scenario's, unless `edits_per_s` says how many the first step has.
     """
 
     over: Over = "connections"
@@ -105,7 +105,9 @@ def planned_search(
     rate = search.edits_per_s
     if rate is None:
         rate = max(phase.edits_per_minute for phase in scenario.phases) / 60
-    start = search.start if search.start is not None else _start(search.over, connections, rate)
+    start = search.start if search.start is not None else _start(search, scenario, rate)
+    if search.over == "both" and search.edits_per_s is None:
+        rate *= start / scenario.peak_connections  # each connection edits as in the scenario
     quest = Quest(
         start=start,
         limit=search.limit if search.limit is not None else _limit(search.over, start),
@@ -188,11 +190,16 @@ def _lines(objectives: Iterable[Objective], hold_s: float) -> list[str]:
     """Return objectives as lines of the searching phase, one for each metric and direction."""
     lines: dict[tuple[str, str], str] = {}
     for one in objectives:
-        window = format_duration(one.window_s or hold_s)
+        window = f"{_plain(one.window_s or hold_s)}s"
         lines[one.metric, one.operator] = (
-            f"{one.metric} {one.operator} {one.value:g} for {window} stop"
+            f"{one.metric} {one.operator} {_plain(one.value)} for {window} stop"
         )
     return list(lines.values())
+
+
+def _plain(value: float) -> str:
+    """Return a number as an objective's line takes it: exact, and without an exponent."""
+    return f"{value:.12f}".rstrip("0").rstrip(".")
 
 
 def _phases(
@@ -207,8 +214,8 @@ def _phases(
 ) -> list[dict[str, object]]:
     hold_s = max([search.hold_s, *(parse_objective(one).window_s or 0.0 for one in objectives)])
     steps = math.ceil(math.log(quest.limit / quest.start, FACTOR)) + 1
-    steps += quest.closing_steps + REPEATS
-    rests = quest.closing_steps + 1
+    steps += quest.steps_to_close + REPEATS
+    rests = quest.steps_to_close + 1
     # All ways up and down together: once to the limit, then within ever smaller gaps.
     ramps_s = 4 * most / CONNECTIONS_PER_S
     each_s = SHORTEST_RAMP_S + search.settle_s + hold_s + AROUND_A_STEP_S
@@ -259,8 +266,14 @@ def _fleet(scenario: Scenario, search: Search, calibration: Calibration | None) 
     return scenario.fleet.model_copy(update={"workers": workers})
 
 
-def _start(over: Over, connections: int, rate: float) -> float:
-    return rate if over == "edits" else float(connections)
+def _start(search: Search, scenario: Scenario, rate: float) -> float:
+    """Return where a search begins if nobody says: a calibration at one worker's share."""
+    if search.over == "edits":
+        return rate
+    connections = search.connections or scenario.peak_connections
+    if search.subject == "generator":
+        connections = math.ceil(connections / max(scenario.fleet.workers, 1))
+    return float(connections)
 
 
 def _limit(over: Over, start: float) -> float:

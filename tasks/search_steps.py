@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
 
 from reports.limits import BUSY_CPU_PERCENT, LATE_MS
-from run_store.capacity import CapacityResult, Over
+from run_store.capacity import CapacityResult, Over, Subject
 from run_store.steps import Step, StepObjective
 from scenarios.objectives import Objective, parse_objective
 from tasks.search_answer import Found, Quest
 from tasks.search_levels import SCORE_LEAST, SCORE_MOST, Outcome, Tried
 
-Subject = Literal["relay", "generator"]
 NOISE_LEAST = 0.03
 """The histograms behind a step's percentiles are true to 2.5 %."""
 NOISE_OF_ONE = 0.3
 """What the logarithm of a 95th percentile scatters by if it is of one edit; less by the root of
 their number. Edits wait for each other, so that deliveries of one edit count as one."""
-RELAY_LETS_IN = "the relay lets every connection in"
+KEEPS_TIME = "the worker keeps its schedule"
 
 
 def tried_of(
@@ -37,12 +35,16 @@ def tried_of(
     """
     ordered = sorted(steps, key=lambda step: step.number)
     first_us = ordered[0].started_us if ordered else 0
-    of = _of_relay if subject == "relay" else _of_generator
     tried = []
     for step in ordered:
-        load = step.edits_per_second if over == "edits" else float(step.connections)
-        is_last = step is ordered[-1]
-        tried.append(of(step, load, (step.ended_us - first_us) / 1e6, relay_is_back or not is_last))
+        load, after_s = _load(step, over), (step.ended_us - first_us) / 1e6
+        if subject == "generator":
+            tried.append(_of_generator(step, load))
+        elif step.relay in ("dead", "restarted"):
+            came_back = step.relay == "restarted" or relay_is_back or step is not ordered[-1]
+            tried.append(Tried(load, "died", came_back=came_back, after_s=after_s))
+        else:
+            tried.append(_of_relay(step, load, over))
     return tried
 
 
@@ -64,17 +66,29 @@ def result_of(
     quest: Quest,
     connections: int,
     edits_per_s: float,
+    subject: Subject = "relay",
+    members: int = 0,
 ) -> CapacityResult:
-    """Return what is kept of a search, without its sentences."""
+    """Return what is kept of a search, without its sentences.
+
+    `members` is how many connections share a document; 0: all of them.
+    """
     ordered = sorted(steps, key=lambda step: step.number)
-    good = [s for s in ordered if s.outcome == "good" and _load(s, over) <= (found.low or 0)]
-    bad = [s for s in ordered if s.outcome == "bad" and _load(s, over) >= (found.low or 0)]
-    last_good = max(good, key=lambda step: (_load(step, over), step.number), default=None)
-    first_bad = min(bad, key=lambda step: (_load(step, over), step.number), default=None)
+    tried = list(zip(ordered, tried_of(ordered, over=over, subject=subject), strict=True))
+    held = [s for s, one in tried if one.load == found.held_at and one.outcome == "held"]
+    gave_way = [
+        s
+        for s, one in tried
+        if one.load == found.gave_way_at and one.outcome in ("missed", "refused", "died")
+    ]
+    last_good = held[-1] if held else None
+    first_bad = gave_way[0] if gave_way else None
     died = found.kind == "died" and bool(ordered)
     return CapacityResult(
         kind=found.kind,
         over=over,
+        subject=subject,
+        members=members,
         capacity=found.capacity,
         low=found.low,
         high=found.high,
@@ -93,15 +107,16 @@ def result_of(
         started_us=ordered[0].started_us if ordered else 0,
         ended_us=ordered[-1].ended_us if ordered else 0,
         died_us=ordered[-1].ended_us if died else None,
+        came_back=False if died else None,
     )
 
 
-def _of_relay(step: Step, load: float, after_s: float, came_back: bool) -> Tried:
-    if step.relay == "dead":
-        return Tried(load, "died", came_back=came_back, after_s=after_s)
+def _of_relay(step: Step, load: float, over: Over) -> Tried:
     if step.relay == "refused":
         let_in = step.figures.relay_connections or step.figures.connections_peak
-        return Tried(load, "refused", reached=float(min(let_in, step.connections)))
+        reached = float(min(let_in, step.connections))
+        # What it let in are connections: of a search over edits they are no load.
+        return Tried(load, "refused", reached=None if over == "edits" else reached)
     outcome: Outcome = {
         "good": "held",
         "bad": "missed",
@@ -114,15 +129,16 @@ def _of_relay(step: Step, load: float, after_s: float, came_back: bool) -> Tried
     return Tried(load, outcome, score=scores.get(worst), noise=noise, objective=worst)
 
 
-def _of_generator(step: Step, load: float, after_s: float, came_back: bool) -> Tried:
-    if step.outcome == "doubtful":
-        return Tried(load, "unclear")
+def _of_generator(step: Step, load: float) -> Tried:
+    """Return a step of a calibration: a worker that is late gives way, however the relay was."""
     late = step.generator.lateness_p99_ms / LATE_MS
     score = max(late, step.generator.cpu_share / (BUSY_CPU_PERCENT / 100))
-    if step.outcome == "generator_saturated":
-        return Tried(load, "missed", score=max(score, 1.001), objective=step.generator.why)
+    if step.outcome == "doubtful":
+        return Tried(load, "unclear")
+    if step.relay == "ok" and step.generator.saturated:
+        return Tried(load, "missed", score=max(score, 1.001), objective=KEEPS_TIME)
     if step.outcome == "bad":
-        return Tried(load, "saturated", came_back=came_back, after_s=after_s)
+        return Tried(load, "saturated", why=f"the relay gave way first ({step.why})")
     return Tried(load, "held", score=min(score, 0.999))
 
 

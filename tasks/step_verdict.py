@@ -60,7 +60,7 @@ def judge_step(held: Held, objectives: Sequence[Objective]) -> Step:
     per_second = Stretch(timely or [Reading(0)]).per_second
     figures = _figures(whole, stretch, per_second)
     generator = _generator(stretch)
-    relay, trouble = _relay(whole, figures, held.level)
+    relay, trouble = _relay(whole, figures, held.level, generator)
     outcome, why = _outcome(held, figures, judged, generator, trouble)
     return Step(
         number=held.number,
@@ -121,6 +121,7 @@ def _figures(whole: Stretch, stretch: Stretch, per_second: float) -> StepFigures
         acknowledgement_ms=_percentiles(stretch, "acknowledgement"),
         error_rate=stretch.error_rate,
         refused=whole.count("refused"),
+        timed_out=whole.count("timed_out"),
         dropped=whole.count("drops"),
         relay_memory_mb=next((p.memory_mb for p in reversed(polls) if p.memory_mb), None),
         relay_connections=polls[-1].connections if polls else None,
@@ -155,11 +156,13 @@ def _generator(stretch: Stretch) -> StepGenerator:
     )
 
 
-def _relay(whole: Stretch, figures: StepFigures, level: Level) -> tuple[RelayState, str]:
+def _relay(
+    whole: Stretch, figures: StepFigures, level: Level, generator: StepGenerator
+) -> tuple[RelayState, str]:
     """Return how the relay was, and what that says against it."""
     last = whole.last.relay
     if whole.relay_restarted:
-        return "dead", "the relay died in this step and was started anew"
+        return "restarted", "the relay died in this step and was started anew"
     none_open = bool(level.connections) and figures.connections_open == 0
     is_mute = last is not None and bool(last.error)
     lost_all = bool(figures.dropped) and (last is None or is_mute)
@@ -168,7 +171,9 @@ def _relay(whole: Stretch, figures: StepFigures, level: Level) -> tuple[RelaySta
         return "dead", "the relay is gone: it answers nothing, and no connection is open"
     short = figures.connections_open < OPEN_SHARE * level.connections
     reached = f"{figures.connections_open:,} of {level.connections:,} connections were open"
-    if short and figures.refused:
+    # A worker at its limit gives connections up that the relay would have let in.
+    is_own_fault = generator.saturated and figures.timed_out >= figures.refused
+    if short and figures.refused and not is_own_fault:
         return "refused", f"the relay refused connections: {reached} at the end"
     if short and figures.dropped:
         return "ok", f"the relay dropped {figures.dropped:,} connections: {reached} at the end"

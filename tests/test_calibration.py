@@ -58,7 +58,14 @@ def test_the_least_that_a_type_of_the_fleet_holds_counts(store_address: StoreAdd
 def test_a_calibration_that_does_not_fit_is_told(store_address: StoreAddress) -> None:
     """It was of other connections: nothing is counted with it, and why is said."""
     store = Store(store_address)
-    keep(store)
+    known = keep(store)
+    keep(
+        store,
+        MODERATE.fleet.instance_types[1],
+        connections=10,
+        load=load_of(load_scenario("moderate", {"isolation": "context"})),
+    )
+    assert known_in(store, MODERATE, "ec2") == (known, "")  # the other hides it not
     found = advice(store, load_scenario("moderate", {"isolation": "page"}), "ec2")
     assert found.needed is None
     assert found.is_warning

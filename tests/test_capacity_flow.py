@@ -210,7 +210,7 @@ async def test_a_calibration_says_what_one_worker_holds(tmp_path: Path) -> None:
             limit=12,
             hold="3s",
             settle="1s",
-            overrides={"phases.sustained.edits_per_minute": 600},
+            overrides={"phases.sustained.edits_per_minute": 2400},
             results=str(tmp_path),
         )
     with local_store(tmp_path) as address:

@@ -192,6 +192,19 @@ def test_a_search_uses_six_steps_at_most_behind_the_first_that_failed() -> None:
     assert "used up" in found.why
 
 
+@pytest.mark.parametrize(
+    ("precision", "steps"), [(0.5, 3), (0.1, 5), (0.05, 6), (0.01, 9), (0.001, 12)]
+)
+def test_the_steps_that_may_follow_are_as_many_as_the_precision_needs(
+    precision: float, steps: int
+) -> None:
+    """A doubling is halved until it is narrow enough, and three steps may be repeats."""
+    quest = Quest(start=10, limit=1e6, precision=precision, is_whole=False)
+    assert quest.steps_to_close == steps
+    found, _ = searched(lambda load: held(load) if load <= 777.7 else missed(load), quest)
+    assert (found.kind, found.is_precise) == ("between", True)
+
+
 @pytest.mark.parametrize("cut", range(12))
 def test_a_search_goes_on_from_any_of_its_steps(cut: int) -> None:
     """What a search does next depends on its steps alone, not on who took them."""

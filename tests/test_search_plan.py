@@ -112,10 +112,38 @@ def test_a_calibrated_fleet_is_as_large_as_the_limit_asks_for() -> None:
     assert workers(heavy, Search(start=100, limit=3000)) == 8
     # So many edits a second ask for more workers than their connections do.
     assert workers(heavy, Search(over="edits", start=2, limit=20)) == 10
-    assert workers(heavy, Search(over="both", start=500, limit=4000)) == 20
+    # Each connection edits as in the scenario, wherever the search begins.
+    assert workers(heavy, Search(over="both", start=500, limit=4000)) == 10
+    assert workers(heavy, Search(over="both", start=500, limit=4000, edits_per_s=5)) == 20
     assert planned_search(heavy, Search(limit=3000)).scenario.fleet == heavy.fleet
     assert workers(scenario(), Search(limit=3000)) == scenario().fleet.workers
     assert workers(heavy, Search(subject="generator")) == 1
+
+
+def test_a_calibration_begins_with_one_workers_share() -> None:
+    """It has the scenario's edits for each connection, however many it begins with."""
+    moderate = load_scenario("moderate")  # 500 connections, 3 workers, 3 edits/s
+    plan = planned_search(moderate, Search(over="both", subject="generator"))
+    assert plan.quest.start == 167
+    assert plan.edits_per_s == pytest.approx(3 * 167 / 500)
+    lower = planned_search(moderate, Search(over="both", subject="generator", start=50))
+    assert lower.level(100).edits_per_second == pytest.approx(3 * 100 / 500)
+
+
+@pytest.mark.parametrize(
+    ("objective", "hold_s", "line"),
+    [
+        ("delivery_ms.p95 < 1s", 90, "delivery_ms.p95 < 1000 for 90s stop"),
+        ("delivery_ms.p95 < 1s for 1m30s", 20, "delivery_ms.p95 < 1000 for 90s stop"),
+        ("edits.error_rate < 0.001%", 2.5, "edits.error_rate < 0.00001 for 2.5s stop"),
+        ("relay.memory_end_mb < 1000000", 0.4, "relay.memory_end_mb < 1000000 for 0.4s stop"),
+    ],
+)
+def test_a_line_is_exact_and_can_be_read_again(objective: str, hold_s: float, line: str) -> None:
+    """Neither a length nor a limit is rounded, or written in a way that no objective has."""
+    search = Search(objectives=(objective,), hold_s=hold_s)
+    assert objectives_of(scenario(), search) == [line]
+    assert planned_search(scenario(), search).scenario.parsed_objectives
 
 
 BAD: list[tuple[Search, type[RelayLoadError], str]] = [

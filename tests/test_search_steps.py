@@ -12,6 +12,7 @@ from run_store.steps import Percentiles, Step, StepFigures, StepGenerator, StepO
 from scenarios.loading import load_scenario
 from tasks.capacity import conclude
 from tasks.run_context import RunContext
+from tasks.search import next_step
 from tasks.search_answer import Found, Quest
 from tasks.search_plan import PHASE, Search, planned_search
 from tasks.search_steps import result_of, score_of, tried_of
@@ -96,14 +97,34 @@ def test_for_a_calibration_the_roles_change() -> None:
             outcome="generator_saturated",
             generator=StepGenerator(lateness_p99_ms=100, cpu_share=0.8, saturated=True, why="late"),
         ),
-        step(3, 20, outcome="bad"),
+        step(3, 20, outcome="bad", why="it was slow"),
         step(4, 20, outcome="doubtful"),
+        # Late, and fast enough all the same: that is no answer to when a worker is late.
+        step(5, 20, generator=StepGenerator(lateness_p99_ms=60, saturated=True, why="late")),
+        step(6, 20, outcome="bad", relay="dead", generator=StepGenerator(saturated=True)),
     ]
     tried = tried_of(steps, over="connections", subject="generator")
-    assert [one.outcome for one in tried] == ["held", "missed", "saturated", "unclear"]
+    outcomes = [one.outcome for one in tried]
+    assert outcomes == ["held", "missed", "saturated", "unclear", "missed", "saturated"]
     assert tried[0].score == pytest.approx(0.5)
     assert tried[1].score == pytest.approx(2.0)
-    assert tried[1].objective == "late"
+    assert tried[1].objective == "the worker keeps its schedule"
+    assert tried[2].why == "the relay gave way first (it was slow)"
+    assert tried[4].score == pytest.approx(1.2)
+
+
+def test_what_a_relay_let_in_is_no_load_of_edits() -> None:
+    """Connections are the load of a search over them alone."""
+    refused = step(1, 40, outcome="bad", relay="refused", figures=StepFigures(connections_peak=33))
+    assert tried_of([refused], over="connections")[0].reached == 33
+    assert tried_of([refused], over="edits")[0].reached is None
+
+
+def test_a_relay_that_was_started_anew_has_come_back() -> None:
+    """Nobody needs to wait for it."""
+    died = step(1, 40, outcome="bad", relay="restarted")
+    [tried] = tried_of([died], over="connections", relay_is_back=False)
+    assert (tried.outcome, tried.came_back) == ("died", True)
 
 
 def test_a_result_puts_the_last_good_and_the_first_bad_step_side_by_side() -> None:
@@ -116,12 +137,16 @@ def test_a_result_puts_the_last_good_and_the_first_bad_step_side_by_side() -> No
         step(5, 24),
         step(6, 40, outcome="bad"),
     ]
-    found = Found("between", 26, 24, 28, "24 held and 28 did not", "delivery_ms.p95 < 1s")
+    found = Found(
+        *("between", 26, 23, 29, "24 held and 28 did not", "delivery_ms.p95 < 1s"),
+        held_at=24,
+        gave_way_at=28,
+    )
     result = result_of(
         found, steps, over="connections", quest=Quest(10, 100), connections=0, edits_per_s=2
     )
     assert (result.last_good, result.first_bad) == (5, 4)
-    assert (result.capacity, result.low, result.high) == (26, 24, 28)
+    assert (result.capacity, result.low, result.high) == (26, 23, 29)
     assert (result.started_us, result.ended_us, result.steps) == (10_000_000, 69_000_000, 6)
     assert result.died_us is None
     died = result_of(
@@ -132,7 +157,67 @@ def test_a_result_puts_the_last_good_and_the_first_bad_step_side_by_side() -> No
         connections=0,
         edits_per_s=2,
     )
-    assert died.died_us == 39_000_000
+    assert (died.died_us, died.came_back) == (39_000_000, False)
+
+
+def test_a_level_is_shown_by_the_step_that_speaks_for_it() -> None:
+    """Where steps at one load disagreed, the one that went the other way is not shown."""
+    steps = [step(1, 10), step(2, 20, outcome="bad"), step(3, 20), step(4, 20), step(5, 40)]
+    found = Found("at_least", None, 20, None, "the limit", held_at=20)
+    result = result_of(
+        found, steps, over="connections", quest=Quest(10, 40), connections=0, edits_per_s=2
+    )
+    assert (result.last_good, result.first_bad) == (4, None)
+
+
+def put_search(context: RunContext, steps: list[Step], *, ended_because: str) -> RunContext:
+    """Put a search's steps and its phase's record into the bucket; return its context."""
+    plan = planned_search(load_scenario("local"), Search(start=10, limit=640))
+    context = replace(context, scenario=plan.scenario)
+    label = phase_label(plan.index, PHASE)
+    store, layout = context.store(), context.layout
+    for one in steps:
+        put = one.model_copy(update={"phase": label})
+        store.put_message(layout.step(label, one.number), put)
+    record = PhaseRecord(
+        phase=PhaseRef(index=plan.index, name=PHASE, kind="stress"),
+        label=label,
+        attempt=1,
+        order=len(steps),
+        started_us=0,
+        ended_us=1,
+        planned_s=1,
+        connections=Line(start=0, end=20),
+        edits_per_s=Line(start=2, end=2),
+        edits_planned=1,
+        first_edit=0,
+        ended_because=ended_because,
+    )
+    store.put_message(layout.phase(label), record)
+    conclude(context, plan)
+    return context
+
+
+@pytest.mark.parametrize("back", [True, False])
+def test_a_relay_that_died_last_is_gone_only_if_it_stayed_away(
+    context: RunContext, back: bool
+) -> None:
+    """Whoever chose the steps has waited for it, and the phase's record says what came of that."""
+    steps = [step(1, 10), step(2, 20, outcome="bad", relay="dead")]
+    steps += [step(3, 14), step(4, 17), step(5, 18), step(6, 19)]
+    steps.append(step(7, 20, outcome="bad", relay="dead"))
+    tried = tried_of(steps, over="connections", relay_is_back=back)
+    ended = next_step(tried, Quest(10, 640))
+    assert isinstance(ended, Found)
+    context = put_search(context, steps, ended_because=ended.why)
+    result = context.store().get_message(context.layout.capacity, CapacityResult)
+    assert result is not None
+    if back:
+        assert (result.kind, result.low, result.high) == ("between", 19, 20)
+        assert "come back" not in result.sentence
+    else:
+        assert (result.kind, result.capacity) == ("died", None)
+        assert "and did not come back; it had held 19" in result.sentence
 
 
 @pytest.mark.parametrize(

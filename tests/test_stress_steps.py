@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -171,6 +172,11 @@ def growing(*, ms: float, seconds: int = 20, **more: Any) -> list[Reading]:
     ]
 
 
+def late(**more: Any) -> list[Reading]:
+    """Return readings of edits that all begin 0.4 s late."""
+    return [replace(one, lateness=latencies(one.offered, 400.0)) for one in growing(ms=200, **more)]
+
+
 STOPS: list[tuple[str, Sequence[Reading], bool]] = [
     ("delivery_ms.p95 < 1s for 10s stop", growing(ms=2000), True),
     ("delivery_ms.p95 < 1s for 10s stop", growing(ms=200), False),
@@ -216,7 +222,25 @@ OUTCOMES: list[tuple[str, list[Reading], tuple[str, ...], tuple[str, str]]] = [
             reading(20, relay=relay(20, uptime_s=3.0)),
         ],
         (),
-        ("bad", "dead"),
+        ("bad", "restarted"),
+    ),
+    (
+        "the workers gave connections up that they were too busy for",
+        [
+            *late(connections_open=15)[:-1],
+            replace(late(connections_open=15)[-1], refused=5, timed_out=5),
+        ],
+        (),
+        ("generator_saturated", "ok"),
+    ),
+    (
+        "busy workers were refused all the same",
+        [
+            *late(connections_open=15)[:-1],
+            replace(late(connections_open=15)[-1], refused=5, timed_out=4),
+        ],
+        (),
+        ("bad", "refused"),
     ),
     (
         "dead before it began",

@@ -18,6 +18,8 @@ from worker_agent.spool import Spool
 log = logging.getLogger(__name__)
 
 _LATENESS_KEPT = 1000
+TIMEOUTS = frozenset({"connect_timeout", "handshake_timeout"})
+"""Failures to connect that the page's own clock has told, and not the relay."""
 
 
 class Recording:
@@ -60,6 +62,7 @@ class Recording:
         if "errors" in rows:
             for kind, weight in zip(rows["errors"]["type"], rows["errors"]["weight"], strict=True):
                 self.errors[kind] += int(weight)
+                self.counts.connect_timeouts += int(weight) if kind in TIMEOUTS else 0
         for event in rows.get("connections", {}).get("event", []):
             self.counts.drops += event == "dropped"
             self.counts.connect_failures += event == "failed"

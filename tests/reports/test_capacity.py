@@ -39,7 +39,7 @@ def slow(p95_ms: float, **more: Any) -> dict[str, Any]:
     return {"acknowledgement_ms": Percentiles(p95=p95_ms), **more}
 
 
-GOOD = step(1, 100, figures=slow(20, delivery_ms=Percentiles(p95=80)))
+GOOD = step(1, 100, figures=slow(20, delivery_ms=Percentiles(p95=80), relay_cpu_share=0.3))
 EXPLANATIONS: list[tuple[Step, str]] = [
     (
         step(2, 200, outcome="bad", figures=slow(900)),
@@ -55,13 +55,22 @@ EXPLANATIONS: list[tuple[Step, str]] = [
     (
         step(2, 200, outcome="bad", figures=slow(900, relay_cpu_share=0.99)),
         (
-            "acknowledgements queue and the relay's CPU is 99% busy while memory and the generator "
-            "are steady"
+            "acknowledgements queue and the relay keeps 0.99 of a core busy while memory and the "
+            "generator are steady"
         ),
     ),
     (
-        step(2, 200, outcome="bad", figures=slow(900, relay_cpu_share=0.4)),
+        step(2, 200, outcome="bad", figures=slow(900, relay_cpu_share=2.3)),
+        "acknowledgements queue and the relay keeps 2.3 cores busy while memory",
+    ),
+    (
+        step(2, 200, outcome="bad", figures=slow(900, relay_cpu_share=0.33)),
         "acknowledgements queue while the relay's CPU, memory and the generator are steady",
+    ),
+    (
+        # It grew with the load and is not full: neither steady nor what is short.
+        step(2, 200, outcome="bad", figures=slow(900, relay_cpu_share=0.8)),
+        "acknowledgements queue while memory and the generator are steady",
     ),
     (
         step(2, 200, outcome="bad", figures=slow(20, delivery_ms=Percentiles(p95=2000))),
@@ -134,12 +143,42 @@ SENTENCES: list[tuple[dict[str, Any], str]] = [
         "below 10 connections at edits error rate < 5 %: it failed",
     ),
     (
-        {"kind": "died", "low": 20, "high": 40, "why": "the relay died at 40, after 95 s"},
+        {"kind": "died", "low": 20, "high": 40, "came_back": False, "why": "it died at 40"},
         "the relay died at 40 connections and did not come back; it had held 20",
     ),
     (
-        {"kind": "died", "high": 40, "started_us": 5_000_000, "died_us": 100_000_000},
+        {
+            "kind": "died",
+            "high": 40,
+            "started_us": 5_000_000,
+            "died_us": 100_000_000,
+            "came_back": False,
+        },
         "the relay died at 40 connections, 95 s after the first step began, and did not come back",
+    ),
+    ({"kind": "died", "high": 40, "low": 20}, "the relay died at 40 connections; it had held 20"),
+    (
+        {
+            "kind": "between",
+            "subject": "generator",
+            "capacity": 103,
+            "low": 100,
+            "high": 106,
+            "objective": "the worker keeps its schedule",
+            "explanation": "12 of 300 edits began more than 50 ms late",
+        },
+        (
+            "one worker holds 103 connections (100-106) as long as the worker keeps its schedule; "
+            "above that 12 of 300 edits began more than 50 ms late"
+        ),
+    ),
+    (
+        {"kind": "at_least", "subject": "generator", "low": 20, "why": "the relay gave way first"},
+        "one worker holds at least 20 connections: the relay gave way first",
+    ),
+    (
+        {"kind": "below", "subject": "generator", "high": 20, "why": "it was late"},
+        "one worker does not hold 20 connections: it was late",
     ),
     ({"kind": "unknown", "why": "too little was seen"}, "the capacity is not known: too little"),
     (
@@ -153,6 +192,19 @@ SENTENCES: list[tuple[dict[str, Any], str]] = [
 def test_an_answer_is_one_sentence(fields: dict[str, Any], said: str) -> None:
     """Capacity, interval, objective and what explains it, in the words of the glossary."""
     assert sentence_of(CapacityResult(**{"over": "connections", **fields})).startswith(said)
+
+
+def test_where_documents_have_fixed_members_connections_bend_no_throughput() -> None:
+    """With more connections there are more documents, and no edit is handed on to more."""
+    result = CapacityResult(kind="between", over="connections", members=20)
+    steps = [step(n, load) for n, load in enumerate((10, 20, 40, 80), start=1)]
+    assert [p.throughput for p in points_of(steps, result)] == [20, 40, 40, 40]
+    fit = saturation_of(steps, result)
+    assert "20 connections share a document" in fit.sentence("connections")
+    grown = [step(n, load, edits=load / 5) for n, load in enumerate((20, 40, 80, 160), start=1)]
+    both = result.model_copy(update={"over": "both"})
+    assert saturation_of(grown, both).is_good
+    assert "no limit is in sight" in saturation_of(grown, both).sentence("connections")
 
 
 def test_throughput_over_connections_is_what_is_handed_on() -> None:

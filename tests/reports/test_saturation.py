@@ -87,6 +87,16 @@ def test_where_the_law_does_not_fit_it_says_so(measured: list[Point], why: str) 
     assert fit.sentence("connections").startswith("The Universal Scalability Law is no help here")
 
 
+def test_a_knee_far_beyond_the_loads_is_not_said_to_be_measured() -> None:
+    """A line that bends by a few per cent tends to a limit somewhere, and nobody knows where."""
+    fit = fitted(points(10, 5e-5, 0))
+    assert fit.is_good
+    assert fit.knee == pytest.approx(20_000, rel=0.01)
+    assert "no knee was measured" in fit.sentence("connections")
+    near = fitted(points(10, 1e-3, 0))
+    assert "a knee at 1,000 connections" in near.sentence("connections")
+
+
 def test_a_limit_far_beyond_the_loads_is_marked() -> None:
     """A peak at more than twice the largest load is an extrapolation, and is called one."""
     points = tuple(Point(load, 1) for load in (1, 2, 4, 8))

@@ -54,6 +54,7 @@ CASES: list[tuple[str, list[Step], tuple[str, float | None, float | None]]] = [
         ("at_least", 10, None),
     ),
     ("it died", [step(1, 10), step(2, 20, "bad", relay="dead")], ("died", 10, 20)),
+    ("started anew", [step(1, 10), step(2, 20, "bad", relay="restarted")], ("between", 10, 20)),
     ("nothing to believe", [step(1, 10, "doubtful")], ("unknown", None, None)),
     (
         "a doubtful step between",
@@ -85,6 +86,10 @@ def test_edits_are_the_load_where_only_they_grow() -> None:
     result = stress_result([step(1, 10), more])
     assert result is not None
     assert (result.over, result.low) == ("edits", 8.0)
+    # After one step only the phase can tell.
+    first = stress_result([step(1, 10, "bad", **BAD)], over="edits")
+    assert first is not None
+    assert first.sentence.startswith("below 2 edits/s at delivery p95 < 1 s")
 
 
 def test_a_report_shows_where_the_relay_gave_way(store: Store, tmp_path: Path) -> None:
@@ -99,6 +104,7 @@ def test_a_report_shows_where_the_relay_gave_way(store: Store, tmp_path: Path) -
     assert summary.capacity["objective"] == LATE.text
     page = html.unescape((tmp_path / "report.html").read_text())
     assert summary.capacity["sentence"] in page
+    assert f"It took no further step: {BAD['why']}." in page
     assert "The last step that held, and the first that did not" in page
     assert '<a href="#capacity">Capacity</a>' in page
     [headline] = re.findall("<h1>(.*?)</h1>", page)

@@ -8,6 +8,7 @@ import pytest
 
 from reports.history import Line, add, asks, lines
 from reports.trend import FALL, partition, trend_of
+from reports.trend_page import capacity_text
 from run_store.capacity import CapacityResult
 from run_store.errors import CannotRunError
 from run_store.store import Store, StoreAddress
@@ -104,6 +105,22 @@ def test_at_least_is_no_fall_and_below_is_one() -> None:
     assert "bounds it from below" in low.sentence
     assert trend_of([*weeks, line(3, None, kind="below", low=None, high=100.0)]).has_regressed
     assert trend_of([*weeks, line(3, None, kind="died", low=100.0, high=200.0)]).has_regressed
+
+
+def test_a_bound_from_below_counts_where_it_says_something() -> None:
+    """That it was 500 or more then hides no fall to 700; that it was 1000 or more shows one."""
+    least = [line(n, None, kind="at_least", low=500.0, high=None) for n in (3, 4, 5)]
+    assert trend_of([line(1, 1000), line(2, 1000), *least, line(6, 700)]).median == 1000
+    most = [line(n, None, kind="at_least", low=1000.0, high=None) for n in (1, 2)]
+    assert trend_of([*most, line(3, 700)]).has_regressed
+    assert trend_of([*most, *(line(n, 1000) for n in range(3, 12))]).changes == ()
+
+
+def test_loads_are_told_without_exponents() -> None:
+    """However large they are."""
+    weeks = [line(1, 20_000), line(2, 20_000), line(3, 12_345)]
+    assert "Capacity fell to 12345 connections" in trend_of(weeks).sentence
+    assert capacity_text(line(1, None, kind="died", low=30.0)) == "30 before the relay died"
 
 
 def test_the_trend_of_an_earlier_run_ends_there() -> None:

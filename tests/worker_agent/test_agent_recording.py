@@ -82,6 +82,7 @@ def test_counts_tell_completed_failed_and_missed(recording: Recording) -> None:
                 "same_worker": [True, False],
             },
             "connections": {"at_us": [1] * 4, "event": ["open", "dropped", "failed", "failed"]},
+            "errors": {"at_us": [1, 1], "type": ["connect_timeout", "refused"], "weight": [1, 1]},
         }
     )
     assert recording.counts == Counts(
@@ -92,6 +93,7 @@ def test_counts_tell_completed_failed_and_missed(recording: Recording) -> None:
         deliveries=11,
         drops=1,
         connect_failures=2,
+        connect_timeouts=1,
     )
     # Between two workers' clocks a live figure would be the clocks' difference.
     assert recording.delivery.count == 10
