@@ -12,6 +12,7 @@ import json
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -55,8 +56,12 @@ FAMILIES = (
 
 
 def all_cases(scale: Scale) -> list[Case]:
-    """Return every case, in the order in which they are played."""
-    return [case for family in FAMILIES for case in family.cases(scale)]
+    """Return every case, in the order in which they are played; each has a name of its own."""
+    cases = [case for family in FAMILIES for case in family.cases(scale)]
+    twice = [name for name, count in Counter(case.name for case in cases).items() if count > 1]
+    if twice:
+        raise ValueError(f"Several cases are called {', '.join(twice)}.")
+    return cases
 
 
 def chosen(cases: Sequence[Case], patterns: Sequence[str]) -> list[Case]:

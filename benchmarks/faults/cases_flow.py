@@ -30,9 +30,11 @@ def cases(scale: Scale) -> Iterator[Case]:
         yield Case(f"flow/exception in {step}", f"the task {step} raises", _raising(step))
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
         for share in scale.shares(number.name):
+            # Of twenty instants two may lie within one per cent.
+            at = f"{share:.1%}" if scale.full else f"{share:.0%}"
             yield Case(
-                f"flow/{number.name} at {share:.0%}",
-                f"{number.name} after {share:.0%} of a run's length",
+                f"flow/{number.name} at {at}",
+                f"{number.name} after {at} of a run's length",
                 _signalled(number, share),
             )
 
