@@ -155,7 +155,10 @@ def trend_of(
     if not kept or kept[-1] is not last:
         return Trend(tuple(kept), tuple(left), changes_of(kept), allowed_fall=allowed_fall)
     value = fallen_to(last)
-    before = [known for line in kept[:-1] if (known := _known_of(line, value)) is not None][-LAST:]
+    newest_value = last.value if value is None else value
+    before = [known for line in kept[:-1] if (known := _known_of(line, newest_value)) is not None][
+        -LAST:
+    ]
     median = statistics.median(before) if len(before) >= ENOUGH else None
     fall = 1 - value / median if median and value is not None else None
     return Trend(

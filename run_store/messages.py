@@ -46,7 +46,7 @@ class Order(Message):
     follow one another in a phase: steps of load, or a course that was changed on its way.
     `connections_within_s` is when the connections are at their end; 0: with the order's own.
     A `stop` that `is_last_word` comes from one who will not give the workers' machines back: an
-    agent that has shipped all it had powers off the one that its run has rented.
+    agent on one that its run has rented ships all it has for as long as it takes, and powers off.
     """
 
     number: int

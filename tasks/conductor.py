@@ -222,8 +222,8 @@ class Conductor:
         steps = self._steps.setdefault(index, Steps(self, index, label, self._chooses))
         halt = await steps.run()
         if not self.book.of_phase(index):
-            if halt.reason == self.why_ending:
-                raise InterruptedRunError(f"{label} did not begin: {halt.reason}.")
+            if self.why_ending:
+                raise InterruptedRunError(f"{label} did not begin: {self.why_ending}.")
             raise DeadlineError(f"{label} could not begin: {halt.reason}.")
         current_observer().step(label, f"no further step: {halt.reason}")
         return halt.reason

@@ -38,8 +38,8 @@ class Cuts:
         """Have the cool-down take an order's place, or the stop where there is none.
 
         Whoever wants the load's end wants it `soon`; behind a missed objective the cool-down has
-        its whole length. Returns False where the rest of the phase was ordered already, though
-        no answer told so: it takes the order's place, and is to be ended in its turn.
+        its whole length. Returns False where another order was written already, though no answer
+        told so: it takes this one's place, and is to be ended in its turn.
         """
         if order.phase is None:
             return True
@@ -59,12 +59,14 @@ class Cuts:
             polls_relay=self._context.has_metrics,
             **({} if soon else {"at_most_s": math.inf}),
         )
+        issued = following
         if following is None:
             await self.stop_at(cut_at_us, why)
         else:
-            await self._book.issue(following)
+            issued = await self._book.issue(following)
         self._book.cut(order, cut_at_us, why)
-        return True
+        # A longer cool-down may have been written by a try before, unheard.
+        return issued is None or following is None or issued.duration_s <= following.duration_s
 
     async def stop_at(self, at_us: int, why: str) -> None:
         """Order the end of all."""

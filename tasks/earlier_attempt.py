@@ -40,11 +40,12 @@ def check_same_scenario(store: Store, record: RunRecord, scenario: Scenario) -> 
 
 def _differing(record: RunRecord, scenario: Scenario) -> list[str]:
     try:
-        before = Scenario.model_validate(record.scenario)
+        before = Scenario.model_validate(record.scenario).model_dump(mode="json")
     except ValidationError:
         return ["its form"]
-    fields = [name for name in type(scenario).model_fields if name not in MAY_CHANGE]
-    return [name for name in fields if getattr(before, name) != getattr(scenario, name)]
+    # As both are kept: there lengths are rounded to six digits.
+    now = scenario.model_dump(mode="json")
+    return [name for name in now if name not in MAY_CHANGE and before[name] != now[name]]
 
 
 async def end_earlier_attempt(context: RunContext, store: Store) -> None:

@@ -37,7 +37,7 @@ async def prefect_slot(name: str, *, within_s: float) -> AsyncIterator[None]:
     if not deployment.id:
         yield
         return
-    async with contextlib.AsyncExitStack() as held:
+    async with _let_go_if_possible(name) as held:
         deadline = time.monotonic() + within_s
         while True:
             slot = concurrency(
@@ -62,6 +62,19 @@ async def prefect_slot(name: str, *, within_s: float) -> AsyncIterator[None]:
                 log.warning("Prefect's limit %s is not held: %s", name, error)
                 break
         yield
+
+
+@contextlib.asynccontextmanager
+async def _let_go_if_possible(name: str) -> AsyncIterator[contextlib.AsyncExitStack]:
+    """Give a stack whose end must not take the run's: Prefect frees a slot that nobody renews."""
+    held = contextlib.AsyncExitStack()
+    try:
+        yield held
+    finally:
+        try:
+            await held.aclose()
+        except (httpx.HTTPError, OSError) as error:
+            log.warning("Prefect's limit %s is not given back: %s", name, error)
 
 
 async def _ensure_limit(name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 
 from run_store.errors import StoreError
@@ -16,8 +17,8 @@ def spent_usd(store: Store, record: RunRecord) -> float | None:
     """Return what a run's machines have cost until now, of all its attempts, in US dollars.
 
     What was known before if it rents none, or its bill cannot be read; None if a price is not
-    known. An attempt that is over has cost no more since, even if nobody wrote down when its
-    machines went.
+    known. An attempt that is over, at the latest because another has begun, has cost no more
+    since, even if nobody wrote down when its machines went.
     """
     if record.fleet != "ec2":
         return record.actual_usd
@@ -29,5 +30,10 @@ def spent_usd(store: Store, record: RunRecord) -> float | None:
     except StoreError as error:
         log.warning("what the run's machines cost cannot be read: %s", error)
         return record.actual_usd
-    ended = {one.number: one.ended_us / 1e6 for one in record.attempts if one.ended_us}
+    begun = [one.started_us for one in record.attempts[1:]]
+    ended = {
+        one.number: ended_us / 1e6
+        for one, next_us in itertools.zip_longest(record.attempts, begun)
+        if (ended_us := one.ended_us or next_us)
+    }
     return bill.usd(now_us() / 1e6, ended=ended)

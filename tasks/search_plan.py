@@ -14,7 +14,7 @@ from typing import Any
 
 from run_store.capacity import Calibration, Over, Subject
 from run_store.errors import UsageError
-from scenarios.durations import parse_duration_s
+from scenarios.durations import format_duration, parse_duration_s
 from scenarios.model import MOST_CONNECTIONS, FleetSpec, Scenario
 from scenarios.objectives import Objective, parse_objective
 from tasks.search import FACTOR
@@ -107,7 +107,8 @@ def planned_search(
         rate = max(phase.edits_per_minute for phase in scenario.phases) / 60
     start = search.start if search.start is not None else _start(search, scenario, rate)
     if search.over == "both" and search.edits_per_s is None:
-        rate *= start / scenario.peak_connections  # each connection edits as in the scenario
+        # Each connection edits as in the scenario.
+        rate *= start / max(scenario.peak_connections, 1)
     quest = Quest(
         start=start,
         limit=search.limit if search.limit is not None else _limit(search.over, start),
@@ -190,11 +191,18 @@ def _lines(objectives: Iterable[Objective], hold_s: float) -> list[str]:
     """Return objectives as lines of the searching phase, one for each metric and direction."""
     lines: dict[tuple[str, str], str] = {}
     for one in objectives:
-        window = f"{_plain(one.window_s or hold_s)}s"
+        window = _length(one.window_s or hold_s)
         lines[one.metric, one.operator] = (
             f"{one.metric} {one.operator} {_plain(one.value)} for {window} stop"
         )
     return list(lines.values())
+
+
+def _length(seconds: float) -> str:
+    """Return a length of time as an objective's line takes it: exact, and without a space."""
+    if seconds == round(seconds):
+        return format_duration(seconds).replace(" ", "")
+    return f"{_plain(seconds)}s"
 
 
 def _plain(value: float) -> str:

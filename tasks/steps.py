@@ -103,7 +103,8 @@ class Steps:
         """
         open_now = self._conductor.book.progress.connections
         if self.done and not self.orders and not self._conductor.why_ending:
-            await self._without_edits(Level(open_now, 0.0), STILL_S, halt.reason)
+            order = await self._without_edits(Level(open_now, 0.0), STILL_S, halt.reason)
+            await self._conductor.until_done(order)
         return halt
 
     async def _begin(self) -> Halt | None:
@@ -158,11 +159,12 @@ class Steps:
         if last.outcome not in ("bad", "generator_saturated") or last.relay != "ok":
             return True
         seconds = (last.ended_us - last.started_us) / 1e6
+        order = await self._without_edits(level, seconds, "no edits, until the relay has caught up")
         self._rested_after = last.number
-        return await self._without_edits(level, seconds, "no edits, until the relay has caught up")
+        return await self._conductor.until_done(order)
 
-    async def _without_edits(self, level: Level, seconds: float, why: str) -> bool:
-        """Hold a level's connections for so long; False if that was cut short."""
+    async def _without_edits(self, level: Level, seconds: float, why: str) -> Order:
+        """Order a level's connections to be held for so long; return the order."""
         conductor, scenario = self._conductor, self._context.scenario
         open_now = conductor.book.progress.connections
         course = course_of(scenario, scenario.phases[self._index], level, connections=open_now)
@@ -180,7 +182,7 @@ class Steps:
         self.orders.append(order)
         conductor.roll.phase, conductor.roll.order = self._label, order
         current_observer().step(self._label, why)
-        return await conductor.until_done(order)
+        return order
 
     async def _carry_out(self) -> Step | None:
         """Wait until the step in force is done, judge and keep it; None if it was cut short."""

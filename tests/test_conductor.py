@@ -22,6 +22,8 @@ from tasks.plan import remaining_phases
 from tasks.run_context import RunContext
 from tasks.snapshots import snapshot_of
 from tasks.step_verdict import judge_step
+from tasks.steps import kept_steps
+from tasks.stress import Halt, Level
 from tasks.substitution import holders_after, why_none
 from tests.fake_fleet import FakeFleet
 from tests.store_server import StoreServer
@@ -293,6 +295,42 @@ async def test_a_load_that_ends_between_two_steps_has_not_done_its_phase(
     record = await conductor.run_phase(0)
     assert record.stopped_early == "asked to stop"
     assert remaining_phases(conductor.context.scenario, [record]) == [0]
+
+
+async def test_a_rest_that_was_ordered_unheard_is_no_step(
+    context: RunContext, fleet: FakeFleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another try takes it for what it is, and the next step has an order of its own."""
+    levels: list[Level | Halt] = [Level(4, 1.0), Level(2, 1.0), Halt("enough")]
+    conductor = await ready(in_steps(context), fleet)
+    conductor = Conductor(
+        conductor.context,
+        fleet,
+        [conductor.roll.worker(name) for name in conductor.roll.names],
+        chooses=lambda _scenario, _phase, steps: levels[len(steps)],
+    )
+    await conductor.wait_until_ready()
+    issue = conductor.book.issue
+    unheard: list[Order] = []
+
+    async def issued(order: Order, **given: bool) -> Order:
+        if order.number == 2 and not unheard:
+            unheard.append(order)
+            conductor.context.store().put_message(context.layout.order(1, 2), order)
+            raise StoreError("no answer")
+        return await issue(order, **given)
+
+    def judged(*given: Any) -> Step:
+        return judge_step(*given).model_copy(update={"outcome": "bad"})
+
+    monkeypatch.setattr(conductor.book, "issue", issued)
+    monkeypatch.setattr("tasks.steps.judge_step", judged)
+    with pytest.raises(StoreError):
+        await conductor.run_phase(0)
+    await conductor.run_phase(0)
+    edits = [order.edits_per_s.end for order in orders_of(context)]
+    assert edits == [1.0, 0.0, 1.0]
+    assert [step.order for step in kept_steps(conductor.context, "00-load")] == [1, 3]
 
 
 async def test_a_phase_whose_last_step_was_taken_by_an_attempt_that_died_is_recorded(

@@ -31,6 +31,17 @@ def test_a_retry_measures_by_the_scenario_that_its_run_began_with(
     check_same_scenario(store, RECORD, load_scenario("local"))
 
 
+def test_a_scenario_is_the_same_as_its_run_has_kept_it(store_address: StoreAddress) -> None:
+    """Lengths that no float holds exactly are rounded where they are kept."""
+    store = Store(store_address)
+    store.put(f"{RunLayout('a-run').samples('edits')}attempt=1/a", b"")
+    asked = load_scenario("local", {"phases.sustained.duration": "1.1h"})
+    kept = RECORD.model_copy(update={"scenario": asked.model_dump(mode="json", by_alias=True)})
+    check_same_scenario(store, kept, asked)
+    with pytest.raises(UsageError, match="phases changed"):
+        check_same_scenario(store, RECORD, asked)
+
+
 def test_where_a_retry_takes_place_may_change(store_address: StoreAddress) -> None:
     """Hosts are mended and money is added between two attempts."""
     store = Store(store_address)

@@ -34,9 +34,10 @@ FAMILY = textwrap.dedent(
 )
 STARTER = textwrap.dedent(
     """
-    import sys, threading, time
+    import signal, sys, threading, time
     from pathlib import Path
     from tasks import processes
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # who runs the tests may have it ignored
     started = []
     def start():
         started.append(processes.start("family", sys.argv[2:], log=Path(sys.argv[1]), grace_s=1))

@@ -133,8 +133,8 @@ def test_a_calibration_begins_with_one_workers_share() -> None:
 @pytest.mark.parametrize(
     ("objective", "hold_s", "line"),
     [
-        ("delivery_ms.p95 < 1s", 90, "delivery_ms.p95 < 1000 for 90s stop"),
-        ("delivery_ms.p95 < 1s for 1m30s", 20, "delivery_ms.p95 < 1000 for 90s stop"),
+        ("delivery_ms.p95 < 1s", 90, "delivery_ms.p95 < 1000 for 1m30s stop"),
+        ("delivery_ms.p95 < 1s for 1m30s", 20, "delivery_ms.p95 < 1000 for 1m30s stop"),
         ("edits.error_rate < 0.001%", 2.5, "edits.error_rate < 0.00001 for 2.5s stop"),
         ("relay.memory_end_mb < 1000000", 0.4, "relay.memory_end_mb < 1000000 for 0.4s stop"),
     ],
@@ -153,6 +153,7 @@ BAD: list[tuple[Search, type[RelayLoadError], str]] = [
     (Search(limit=1e6), UsageError, "up to 100,000"),
     (Search(start=2.5), UsageError, "whole"),
     (Search(edits_per_s=0), UsageError, "nothing can be measured"),
+    (Search(over="both", edits_per_s=0), UsageError, "nothing can be measured"),
     (Search(objectives=("latency < 3",)), ScenarioError, "no metric is called latency"),
     (Search(objectives=("edits.lost == 0",)), ScenarioError, "known after the load only"),
 ]

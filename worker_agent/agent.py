@@ -92,7 +92,7 @@ class Agent:
         self._stop = asyncio.Event()
         self._stop_reason = ""
         self._ship_until = float("inf")
-        self._abandoned = self._is_last_word = False
+        self._abandoned = False
         self._signals = 0
         self._failure: RelayLoadError | None = None
 
@@ -123,8 +123,7 @@ class Agent:
             await beating
             await self.heartbeat.beat()
             self.spool.close()
-        # After the last word what could not be shipped is fetched by whoever comes next.
-        if self.config.power_off and (self._abandoned or (self._is_last_word and code == 0)):
+        if self._abandoned and self.config.power_off:
             power_off()
         return code
 
@@ -235,8 +234,9 @@ class Agent:
         number = 1
         while (order := await self._or_stop(self.feed.order(number))) is not None:
             if order.action == "stop" or order.phase is None:
-                self._is_last_word = order.is_last_word
-                self.stop(order.reason or "ordered to stop")
+                # Nobody has the key to this machine any more, neither to fetch nor to end it.
+                is_alone = order.is_last_word and self.config.power_off
+                self.stop(order.reason or "ordered to stop", abandoned=is_alone)
                 return
             label = phase_label(order.phase.index, order.phase.name)
             if self.progress.is_done(number):

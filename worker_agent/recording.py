@@ -18,7 +18,7 @@ from worker_agent.spool import Spool
 log = logging.getLogger(__name__)
 
 _LATENESS_KEPT = 1000
-TIMEOUTS = frozenset({"connect_timeout", "handshake_timeout"})
+TIMEOUTS = frozenset({"bootstrap_timeout", "connect_timeout", "handshake_timeout"})
 """Failures to connect that the page's own clock has told, and not the relay."""
 
 

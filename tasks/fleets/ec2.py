@@ -101,6 +101,7 @@ class Ec2Fleet(SshFleet):
         async with self._renting:  # each call is numbered behind those on record
             instance = await to_its_end(self._rent_another, context, name)
         host = Host(await self._address(context, instance))
+        await asyncio.to_thread(machines_noted, context)
         return Worker(name=name, where=str(host), details={"instance": instance})
 
     def access(self, context: RunContext) -> Access:
@@ -143,11 +144,13 @@ class Ec2Fleet(SshFleet):
         at_most_s = GONE_IN_HASTE_WITHIN_S if context.in_haste else GONE_WITHIN_S
         deadline, empty = time.monotonic() + at_most_s, 0
         seen: set[str] = set()
+        were_there: set[str] = set()
         while True:
             left, entries = await asyncio.to_thread(self._present, context)
             refused = await asyncio.to_thread(self._remove, context, left, entries, seen)
             there = {one.id for one in (*left, *refused)}
-            await asyncio.to_thread(machines_gone, context, but=there)
+            gone, were_there = were_there - there, were_there | there
+            await asyncio.to_thread(machines_gone, context, gone)
             to_come = may_appear(entries, seen, now_s=time.time())
             empty = empty + 1 if not left and not refused and not to_come else 0
             if empty >= EMPTY_LOOKS:
@@ -198,9 +201,7 @@ class Ec2Fleet(SshFleet):
         except TimeoutError:
             current_observer().warn(f"the machine of {lost.name} did not let its agent be stopped")
         await self._forget(lost.name)
-        instance = lost.details["instance"]
-        await to_its_end(self._end, context, instance)
-        await asyncio.to_thread(machines_noted, context)
+        await to_its_end(self._end, context, lost.details["instance"])
 
     def _end(self, context: RunContext, instance: str) -> None:
         give_back_lost(self._client(context), instance)

@@ -88,10 +88,10 @@ def machines_noted(context: RunContext) -> None:
         log.exception("what the run's machines cost will not be known")
 
 
-def machines_gone(context: RunContext, *, but: Collection[str] = ()) -> None:
-    """Write down that a run's machines, `but` for some, were given back just now; likewise."""
+def machines_gone(context: RunContext, ids: Collection[str]) -> None:
+    """Write down that these of a run's machines were given back just now; likewise."""
     try:
-        close_bill(context.store(), context.run_id, at_s=time.time(), but=but)
+        close_bill(context.store(), context.run_id, ids, at_s=time.time())
     except Exception:
         log.exception("what the run's machines cost will not be known")
 
@@ -142,13 +142,10 @@ def note_machines(client: EC2Client, store: Store, run_id: str, fleet: FleetSpec
     store.put_message(_key(run_id), bill)
 
 
-def close_bill(store: Store, run_id: str, *, at_s: float, but: Collection[str] = ()) -> None:
-    """Write down when the machines that still ran were given back, `but` for some.
-
-    Raises StoreError.
-    """
+def close_bill(store: Store, run_id: str, ids: Collection[str], *, at_s: float) -> None:
+    """Write down when those of these machines that still ran were given back. Raises StoreError."""
     bill = read_bill(store, run_id)
-    still = [one for one in bill.machines if one.until_s is None and one.id not in but]
+    still = [one for one in bill.machines if one.until_s is None and one.id in ids]
     for one in still:
         one.until_s = at_s
     if still:

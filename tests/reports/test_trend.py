@@ -113,6 +113,8 @@ def test_a_bound_from_below_counts_where_it_says_something() -> None:
     assert trend_of([line(1, 1000), line(2, 1000), *least, line(6, 700)]).median == 1000
     most = [line(n, None, kind="at_least", low=1000.0, high=None) for n in (1, 2)]
     assert trend_of([*most, line(3, 700)]).has_regressed
+    more = line(6, None, kind="at_least", low=1200.0, high=None)
+    assert trend_of([line(1, 1000), line(2, 1000), *least, more]).median == 1000
     assert trend_of([*most, *(line(n, 1000) for n in range(3, 12))]).changes == ()
 
 

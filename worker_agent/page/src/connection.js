@@ -141,7 +141,8 @@ export class Connection {
       if (!answer.ok && answer.type !== "opaque") throw new Error(`status ${answer.status}`);
       await answer.arrayBuffer();
     } catch (error) {
-      this.#failed(null, "bootstrap_failed", error.message);
+      const type = error.name === "TimeoutError" ? "bootstrap_timeout" : "bootstrap_failed";
+      this.#failed(null, type, error.message);
       return false;
     }
     this.record("bootstrapped", this.newest, performance.now() - began);
