@@ -24,6 +24,7 @@ class FakeAgent:
         self.silent = False
         self.orders: list[Order] = []
         self.has_order = asyncio.Event()
+        self._is_over = asyncio.Event()
         self._context = context
         self._store = context.store()
         self._status = Status(worker=name, attempt=context.attempt, beat=0, at_us=0, state="ready")
@@ -40,9 +41,9 @@ class FakeAgent:
             while order is not None and order.action == "run" and order.phase is not None:
                 order = await self._carry_out(order)
         finally:
-            beating.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await beating
+            # A beat that is on its way to the store must not come there behind the last word.
+            self._is_over.set()
+            await beating
         self._status.state = "stopped"
         await self._surely(self._beat)
 
@@ -72,11 +73,13 @@ class FakeAgent:
         return None
 
     async def _keep_beating(self) -> None:
-        while True:
+        while not self._is_over.is_set():
             if not self.silent:
                 with contextlib.suppress(StoreError):
                     await self._beat()
-            await asyncio.sleep(0.2)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(0.2):
+                    await self._is_over.wait()
 
     async def _beat(self) -> None:
         self._status.beat += 1

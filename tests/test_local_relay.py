@@ -264,7 +264,7 @@ def test_the_relay_serves_one_message_at_a_time(relay: RelayProcess) -> None:
     relay.set_faults(service_ms=20)
     totals_ms: list[float] = []
     # A busy machine can only lengthen a measurement: the shortest of a few is the relay's own.
-    while len(totals_ms) < 6 and min(totals_ms, default=1000) > 820:
+    while len(totals_ms) < 12 and min(totals_ms, default=1000) > 830:
         answers = run_node(CLIENT, "requests", relay.url, "4", "10")
         for of_socket in answers:
             assert [answer["index"] for answer in of_socket] == list(range(10))
@@ -272,7 +272,7 @@ def test_the_relay_serves_one_message_at_a_time(relay: RelayProcess) -> None:
         assert at_ms[-1] > 799
         totals_ms.append(at_ms[-1])
     # Timers that are late by a millisecond each would add up to 40 ms here.
-    assert min(totals_ms) < 820
+    assert min(totals_ms) < 830
 
 
 def test_service_times_vary_by_the_seed() -> None:
@@ -378,7 +378,7 @@ def test_announcing_offers_documents_unasked(relay: RelayProcess) -> None:
     quiet = run_node(CLIENT, "talk", relay.url, "300")
     assert {message.get("documentId") for message in quiet["heard"][1:]} == {quiet["documentId"]}
     relay.set_faults(announce=True)
-    loud = run_node(CLIENT, "talk", relay.url, "300")
+    loud = run_node(CLIENT, "talk", relay.url, "2000")
     assert {message.get("documentId") for message in loud["heard"][1:]} > {loud["documentId"]}
 
 
