@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 LOOK_EVERY_S = 1.0
 ROOM_WITHIN_S = 20.0
 """How long a phase that is over waits for room on the disk before it is done without."""
+TROUBLES = ("", "disk_low", "disk_full")
+"""What may be wrong with the disk, the gravest last: each is told once, until all is well."""
 
 
 def spool_of(config: AgentConfig) -> Spool:
@@ -85,14 +87,15 @@ class Shipper:
     def _look_at_disk(self) -> None:
         """Write what waits for room; say if the disk has got into trouble, or rows are lost."""
         self._spool.retry()
-        trouble = self._spool.trouble
-        kind = "disk_full" if self._spool.is_full else "disk_low" if trouble else ""
-        if kind and kind != self._said:
-            log.error("%s", trouble)
-            self._recording.error(self._now_us(), kind, trouble)
+        full, trouble = self._spool.take_full(), self._spool.trouble
+        kind = "disk_full" if full else "disk_low" if trouble else ""
+        if TROUBLES.index(kind) > TROUBLES.index(self._said):
+            log.error("%s", full or trouble)
+            self._recording.error(self._now_us(), kind, full or trouble)
+            self._said = kind
         elif self._said and not kind:
             log.warning("the spool's disk has room again")
-        self._said = kind
+            self._said = kind
         for of_kind, rows in self._spool.take_lost().items():
             message = f"{rows} rows of {of_kind} found no room on the disk nor in memory"
             log.error("%s", message)

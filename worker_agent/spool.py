@@ -58,7 +58,7 @@ class Spool:
         self._worker = worker
         self._journals: dict[Key, Journal] = {}
         self._backlog = Backlog()
-        self._full = ""
+        self._full = self._was_full = ""
         self._draw = random.Random()  # noqa: S311 - which deliveries are kept is no secret
         self._writing = threading.RLock()
         self._sending = threading.Lock()
@@ -109,6 +109,7 @@ class Spool:
                     self._write(key, batch)
                 except OSError as error:
                     self._full = error.strerror or str(error)
+                    self._was_full = self.trouble
                     return False
                 self._backlog.drop_first()
             self._full = ""
@@ -174,6 +175,15 @@ class Spool:
                 f"one in {1 / THINNED_TO:.0f} deliveries is kept."
             )
         return ""
+
+    def take_full(self) -> str:
+        """Return what was wrong if the disk took no more at some time since the last call.
+
+        Room may have been made meanwhile, and that it was needed is to be told all the same.
+        """
+        with self._writing:
+            said, self._was_full = self._was_full, ""
+            return said
 
     @property
     def is_full(self) -> bool:

@@ -69,6 +69,24 @@ def test_rows_wait_in_memory_while_the_disk_is_full(
     assert small_spool.take_lost() == {}
 
 
+def test_that_the_disk_was_full_is_told_once_room_was_made(
+    disk: SmallDisk, small_spool: Spool
+) -> None:
+    """Whoever looks each second must not miss it because the spool has emptied itself since."""
+    for number in range(50):
+        small_spool.append(PHASE, "edits", edits(range(number * 200, number * 200 + 200)))
+    small_spool.freeze()
+    small_spool.ship()
+    assert small_spool.take_full() == ""
+    disk.fill()
+    while not small_spool.is_full:
+        small_spool.append(PHASE, "edits", edits(range(200)))
+    small_spool.make_room()
+    assert not small_spool.is_full
+    assert "takes no more" in small_spool.take_full()
+    assert small_spool.take_full() == ""
+
+
 def test_a_batch_that_fits_only_partly_leaves_no_trace(disk: SmallDisk) -> None:
     """What of a batch was written before the disk was full is gone from its journal again."""
     journal = Journal(disk.folder / "j.arrows", SCHEMAS["edits"])
