@@ -28,6 +28,8 @@ T = TypeVar("T")
 WITHIN_S = 10.0
 UPDATE_EVERY_S = 5.0
 LAST_UPDATE_WITHIN_S = 1.0
+_late: set[asyncio.Task[None]] = set()
+"""Bars whose last update a slow Prefect still takes; nothing else holds these tasks."""
 
 
 @contextlib.asynccontextmanager
@@ -35,14 +37,15 @@ async def phase_bar(
     run_id: str, phase: str, share_done: Callable[[], float]
 ) -> AsyncIterator[None]:
     """Show a phase's progress for as long as an `async with`; the next phase waits for no bar."""
-    over = asyncio.Event()
+    over: asyncio.Future[float] = asyncio.get_running_loop().create_future()
     bar = asyncio.create_task(_keep_bar(run_id, phase, share_done, over))
+    _late.add(bar)
+    bar.add_done_callback(_late.discard)
     try:
         yield
     finally:
-        over.set()
+        over.set_result(share_done())
         await asyncio.wait([bar], timeout=LAST_UPDATE_WITHIN_S)
-        bar.cancel()
 
 
 async def show_summary(context: RunContext, summary: Summary) -> None:
@@ -72,16 +75,18 @@ def _page(context: RunContext, summary: Summary) -> str:
 
 
 async def _keep_bar(
-    run_id: str, phase: str, share_done: Callable[[], float], over: asyncio.Event
+    run_id: str, phase: str, share_done: Callable[[], float], over: asyncio.Future[float]
 ) -> None:
+    """Move a bar until the phase is `over`, which says how much of it was done by then."""
     bar: UUID | None = await _if_possible(
         acreate_progress_artifact(progress=0.0, key=f"phase-{phase}", description=f"Run {run_id}")
     )
     while bar is not None:
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(over.wait(), UPDATE_EVERY_S)
-        await _if_possible(aupdate_progress_artifact(bar, progress=share_done() * 100))
-        if over.is_set():
+        await asyncio.wait([over], timeout=UPDATE_EVERY_S)
+        is_over = over.done()
+        share = over.result() if is_over else share_done()
+        await _if_possible(aupdate_progress_artifact(bar, progress=share * 100))
+        if is_over:
             return
 
 
