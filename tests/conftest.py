@@ -26,9 +26,11 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 # What takes longest comes first, so that all processes of the tests end at about the same time.
-FIRST = ("flow", "hosts", "test_conductor.py")
+FIRST = ("flow", "hosts", "test_lost_workers.py", "test_conductor.py", "test_cuts.py")
 NEVER_LATE = (
     "test_agent_spool.py",
+    "test_spool_compaction.py",
+    "test_spool_disk.py",
     "test_journey_module.py",
     "test_agent_document_ids.py",
     "test_tabs.py",

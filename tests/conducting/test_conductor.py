@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from run_store.errors import FleetError, StoreError
+from tasks import roll_call
+from tasks.conductor import Conductor
+from tasks.run_context import RunContext
+from tests.conducting.loads import orders_of, ready, record_of
+from tests.fake_fleet import FakeFleet
+from tests.store_server import StoreServer
+
+
+async def test_all_phases_are_carried_out(context: RunContext, fleet: FakeFleet) -> None:
+    """Every phase is ordered, done by all and recorded; then all agents stop."""
+    conductor = await ready(context, fleet)
+    for index in range(4):
+        assert conductor.is_due(index)
+        await conductor.run_phase(index)
+    await conductor.finish("done")
+    orders = orders_of(context)
+    assert [order.number for order in orders] == [1, 2, 3, 4, 5]
+    assert [order.action for order in orders] == ["run"] * 4 + ["stop"]
+    assert [conductor.roll.state(name) for name in context.workers] == ["stopped", "stopped"]
+    record = record_of(context, "02-sustained")
+    assert record.parts == {name: {"edits": 1} for name in context.workers}
+    assert record.edits_planned == 4
+    assert record.ended_us - record.started_us == 2_000_000
+    assert not record.lost
+    assert not record.stopped_early
+
+
+async def test_a_silent_worker_is_lost(context: RunContext, fleet: FakeFleet) -> None:
+    """A worker without a heartbeat is lost: its slot is empty from the next order on."""
+    conductor = await ready(context, fleet)
+    await conductor.run_phase(0)
+    fleet.agents["worker-2"].silent = True
+    await conductor.run_phase(1)
+    record = await conductor.run_phase(2)
+    assert record.slots == ["worker-1", ""]
+    [lost] = record.lost
+    assert (lost.worker, lost.phase) == ("worker-2", "01-ramp-up")
+    # What the plan had it hold by then: its last heartbeat, from before the ramp, said 2.
+    assert lost.connections in {3, 4}
+    assert "not been heard" in lost.reason
+    assert 0 < lost.last_seen_us < lost.noticed_us
+
+
+async def test_a_worker_that_is_gone_is_noticed_at_once(
+    context: RunContext, fleet: FakeFleet
+) -> None:
+    """An agent that ends without a word is lost without waiting for its silence."""
+    conductor = await ready(context, fleet)
+    fleet.kill("worker-1")
+    record = await conductor.run_phase(0)
+    assert [lost.worker for lost in record.lost] == ["worker-1"]
+    assert "is gone" in record.lost[0].reason
+    assert record.lost[0].noticed_us < record.ended_us
+
+
+async def test_the_load_ends_when_all_workers_are_gone(
+    context: RunContext, fleet: FakeFleet
+) -> None:
+    """With no worker left the phase ends at once, is recorded so far, and says why."""
+    conductor = await ready(context, fleet)
+    running = asyncio.create_task(conductor.run_phase(2))
+    await asyncio.gather(*(agent.has_order.wait() for agent in fleet.agents.values()))
+    for name in context.workers:
+        fleet.kill(name)
+    with pytest.raises(FleetError, match="Every worker was lost by the end of 02-sustained"):
+        await running
+    record = record_of(context, "02-sustained")
+    assert record.stopped_early == "every worker was lost"
+    assert record.ended_us - record.started_us < 2_000_000
+    assert record.edits_planned < 4
+
+
+async def test_too_few_ready_workers_are_no_fleet(context: RunContext) -> None:
+    """A worker that fails at its start is told with its own words."""
+    fleet = FakeFleet(refuses={"worker-2": "there is no Chromium here"})
+    with pytest.raises(FleetError, match=r"Only 1 of 2 .* there is no Chromium here"):
+        await ready(context, fleet)
+    await fleet.release(context)
+
+
+async def test_nobody_is_blamed_while_the_store_is_away(
+    context: RunContext, fleet: FakeFleet, tmp_path: Path
+) -> None:
+    """A store that does not answer for longer than a worker may be silent loses no worker."""
+    with StoreServer(tmp_path / "s3") as server:
+        context = replace(context, address=server.address)
+        conductor = await ready(context, fleet)
+        running = asyncio.create_task(conductor.run_phase(2))
+        await asyncio.gather(*(agent.has_order.wait() for agent in fleet.agents.values()))
+        await asyncio.to_thread(server.stop)
+        # Not a wait for something: the length of the outage is what this test is about.
+        await asyncio.sleep(2 * roll_call.SILENT_AFTER_S)
+        await asyncio.to_thread(server.start)
+        for _ in range(30):
+            try:
+                record = await running
+                break
+            except StoreError:
+                # What the task's retries do.
+                running = asyncio.create_task(conductor.run_phase(2))
+        assert not record.lost
+        assert [order.number for order in orders_of(context)] == [1]
+        await fleet.release(context)
+
+
+async def test_an_order_that_reached_the_bucket_stays_in_force(
+    context: RunContext, fleet: FakeFleet
+) -> None:
+    """A new conductor's order is not put in the place of one that workers may have read."""
+    first = await ready(context, fleet)
+    await first.run_phase(0)
+    again = Conductor(context, fleet, await fleet.acquire(context))
+    record = await again.run_phase(0)
+    assert record.started_us == orders_of(context)[0].starts_at_us
+    assert len(orders_of(context)) == 1
