@@ -45,7 +45,7 @@ class Cuts:
             return True
         there = await self._book.next_written()
         cut_at_us = self._part_done(order, there)
-        if there is not None and there.phase is not None and there.phase == order.phase:
+        if there is not None and there.phase == order.phase:
             await self._book.issue(there)
             self._book.cut(order, cut_at_us)
             return False
@@ -59,14 +59,15 @@ class Cuts:
             polls_relay=self._context.has_metrics,
             **({} if soon else {"at_most_s": math.inf}),
         )
-        issued = following
+        is_as_wanted = True
         if following is None:
             await self.stop_at(cut_at_us, why)
         else:
+            # A longer one may have been written by a try before, unheard.
             issued = await self._book.issue(following)
+            is_as_wanted = issued.duration_s <= following.duration_s
         self._book.cut(order, cut_at_us, why)
-        # A longer cool-down may have been written by a try before, unheard.
-        return issued is None or following is None or issued.duration_s <= following.duration_s
+        return is_as_wanted
 
     async def stop_at(self, at_us: int, why: str) -> None:
         """Order the end of all."""
