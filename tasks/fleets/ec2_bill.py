@@ -20,7 +20,7 @@ from scenarios.model import FleetSpec
 from tasks.cost import Machine, actual_usd
 from tasks.fleets.ec2_prices import current_prices
 from tasks.fleets.ec2_resources import ATTEMPT, RUN, ec2_client, explained
-from tasks.prices import TABLE
+from tasks.prices import Prices
 from tasks.run_context import RunContext
 
 if TYPE_CHECKING:
@@ -113,33 +113,37 @@ def note_machines(client: EC2Client, store: Store, run_id: str, fleet: FleetSpec
         for reservation in page["Reservations"]
         for one in reservation["Instances"]
     ]
+    ended = [one for one in instances if _ends(one, known.get(one["InstanceId"]))]
     new = [one for one in instances if one["InstanceId"] not in known]
-    ended = [
-        one
-        for one in instances
-        if (noted := known.get(one["InstanceId"])) and noted.until_s is None and ended_at_s(one)
-    ]
-    if not new and not ended:
-        return
-    for one in ended:
-        known[one["InstanceId"]].until_s = ended_at_s(one)
-    prices = current_prices(fleet) if new else TABLE
-    for one in new:
-        spot = one.get("InstanceLifecycle") == "spot"
-        tags = {tag["Key"]: tag["Value"] for tag in one.get("Tags", [])}
-        bill.machines.append(
-            Rented(
-                id=one["InstanceId"],
-                kind=one["InstanceType"],
-                spot=spot,
-                attempt=int(tags.get(ATTEMPT, "1")),
-                from_s=one["LaunchTime"].timestamp(),
-                until_s=ended_at_s(one),
-                usd_per_hour=prices.of(one["InstanceType"], spot=spot),
-                has_address="PublicIpAddress" in one,
-            )
-        )
-    store.put_message(_key(run_id), bill)
+    if new:
+        prices = current_prices(fleet)
+        bill.machines += [_rented(one, prices) for one in new]
+    if new or ended:
+        store.put_message(_key(run_id), bill)
+
+
+def _ends(instance: Any, noted: Rented | None) -> bool:
+    """Note when a machine ended that was noted before; say whether that is news."""
+    if noted is None or noted.until_s is not None:
+        return False
+    noted.until_s = ended_at_s(instance)
+    return noted.until_s is not None
+
+
+def _rented(instance: Any, prices: Prices) -> Rented:
+    """Return what a bill says of a machine that EC2 has described."""
+    spot = instance.get("InstanceLifecycle") == "spot"
+    tags = {tag["Key"]: tag["Value"] for tag in instance.get("Tags", [])}
+    return Rented(
+        id=instance["InstanceId"],
+        kind=instance["InstanceType"],
+        spot=spot,
+        attempt=int(tags.get(ATTEMPT, "1")),
+        from_s=instance["LaunchTime"].timestamp(),
+        until_s=ended_at_s(instance),
+        usd_per_hour=prices.of(instance["InstanceType"], spot=spot),
+        has_address="PublicIpAddress" in instance,
+    )
 
 
 def close_bill(store: Store, run_id: str, ids: Collection[str], *, at_s: float) -> None:

@@ -171,6 +171,26 @@ def test_bill_holds_each_machine_with_its_time_and_price(tmp_path: Path, account
         assert read_bill(store, "another-run").usd(time.time()) == 0
 
 
+def test_a_machine_that_ended_by_itself_is_known_to_have(tmp_path: Path, account: Account) -> None:
+    """Nobody gave it back: EC2 says that it is over, at the next look."""
+    with local_store(tmp_path / "results") as address:
+        store, fleet = Store(address), load_scenario("baseline").fleet
+        tags = [{"Key": "relay-load:run", "Value": "a-run"}]
+        made = account.client.run_instances(
+            ImageId=account.image,
+            InstanceType="c5.xlarge",
+            MinCount=1,
+            MaxCount=1,
+            TagSpecifications=[{"ResourceType": "instance", "Tags": tags}],
+        )
+        note_machines(account.client, store, "a-run", fleet)
+        assert read_bill(store, "a-run").machines[0].until_s is None
+        account.client.terminate_instances(InstanceIds=[made["Instances"][0]["InstanceId"]])
+        note_machines(account.client, store, "a-run", fleet)
+        [machine] = read_bill(store, "a-run").machines
+        assert machine.until_s == pytest.approx(time.time(), abs=60)
+
+
 def test_what_a_killed_attempt_has_cost_is_known(store_address: StoreAddress) -> None:
     """Nobody wrote down when its machine went: it has cost nothing since the attempt was over."""
     store = Store(store_address)
