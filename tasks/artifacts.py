@@ -28,19 +28,22 @@ T = TypeVar("T")
 WITHIN_S = 10.0
 UPDATE_EVERY_S = 5.0
 LAST_UPDATE_WITHIN_S = 1.0
-_late: set[asyncio.Task[None]] = set()
-"""Bars whose last update a slow Prefect still takes; nothing else holds these tasks."""
+_bars: set[asyncio.Task[None]] = set()
+"""What keeps the bars, until a slow Prefect has taken the last update: nothing else holds it."""
 
 
 @contextlib.asynccontextmanager
 async def phase_bar(
     run_id: str, phase: str, share_done: Callable[[], float]
 ) -> AsyncIterator[None]:
-    """Show a phase's progress for as long as an `async with`; the next phase waits for no bar."""
+    """Show a phase's progress for as long as an `async with`, and behind it how far it came.
+
+    The next phase waits for no bar: one that Prefect is slow to take comes to its end beside it.
+    """
     over: asyncio.Future[float] = asyncio.get_running_loop().create_future()
     bar = asyncio.create_task(_keep_bar(run_id, phase, share_done, over))
-    _late.add(bar)
-    bar.add_done_callback(_late.discard)
+    _bars.add(bar)
+    bar.add_done_callback(_bars.discard)
     try:
         yield
     finally:
