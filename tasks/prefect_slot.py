@@ -23,9 +23,9 @@ SAY_EVERY_S = 60.0
 async def prefect_slot(name: str, *, within_s: float) -> AsyncIterator[None]:
     """Hold the one slot of a limit among the deployed runs of this Prefect server.
 
-    The limit is made if it is missing. Other runs take none: a server that
-    lives no longer than they do never frees the slot of one that was killed. Raises
-    DeadlineError; a Prefect that refuses is only logged, since the bucket's lock is held.
+    The limit is made if it is missing. Other runs take none: a server that lives no longer than
+    they do never frees the slot of one that was killed. Raises DeadlineError; a Prefect that
+    refuses or is away is only logged, since the bucket's lock is held.
     """
     from prefect.concurrency.asyncio import (  # noqa: PLC0415 - only a flow has it at hand
         AcquireConcurrencySlotTimeoutError,

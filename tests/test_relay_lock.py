@@ -195,6 +195,24 @@ async def test_a_prefect_that_is_away_holds_up_no_run(
     assert "relay-somewhere is not held" in caplog.text
 
 
+async def test_a_prefect_that_goes_away_meanwhile_takes_no_runs_end(
+    prefect_api: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """That the slot was not given back is logged, and what the run came to stands."""
+    monkeypatch.setenv("PREFECT__RUNTIME__DEPLOYMENT__ID", "a-deployment")
+    nowhere = {
+        PREFECT_API_URL: f"http://127.0.0.1:{free_port()}/api",
+        PREFECT_CLIENT_MAX_RETRIES: 0,
+    }
+    with temporary_settings({PREFECT_API_URL: prefect_api}):
+        slot = slots.prefect_slot("relay-that-goes-away", within_s=60)
+        await slot.__aenter__()
+        with temporary_settings(nowhere):
+            await slot.__aexit__(None, None, None)
+    assert "relay-that-goes-away is not held" not in caplog.text
+    assert "relay-that-goes-away is not given back" in caplog.text
+
+
 async def test_deployed_runs_share_a_limit_of_prefect(
     prefect_api: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
