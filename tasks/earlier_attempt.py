@@ -17,8 +17,6 @@ from tasks.run_context import RunContext
 
 ORPHAN_WITHIN_S = 60.0
 """How long a retry waits for the lease of an earlier attempt to stand still."""
-
-
 MAY_CHANGE = frozenset({"description", "fleet", "max_usd", "max_usd_per_hour", "allowed_hosts"})
 """Fields of a scenario that change where a run takes place and what it may cost."""
 

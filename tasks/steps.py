@@ -30,6 +30,7 @@ from tasks.watch import LoadWatch
 Chooser = Callable[[Scenario, Phase, Sequence[Step]], Level | Halt]
 """Says which level comes next after these steps, or why none does."""
 STILL_S = 2.0
+"""How long the connections are held of a phase in which nothing is left to try."""
 WATCHED_BEHIND_S = 180.0
 """Readings of a step are kept so much longer than it lasts: its last edits are waited for."""
 

@@ -46,4 +46,7 @@ def test_where_a_retry_takes_place_may_change(store_address: StoreAddress) -> No
     """Hosts are mended and money is added between two attempts."""
     store = Store(store_address)
     store.put(f"{RunLayout('a-run').samples('edits')}attempt=1/a", b"")
-    check_same_scenario(store, RECORD, load_scenario("local", {"fleet.workers": 3, "max_usd": 9}))
+    elsewhere = {"fleet.workers": 3, "max_usd": 9}
+    check_same_scenario(store, RECORD, load_scenario("local", elsewhere))
+    with pytest.raises(UsageError, match="a-run began: connections changed"):
+        check_same_scenario(store, RECORD, load_scenario("local", {**elsewhere, "connections": 9}))

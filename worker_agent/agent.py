@@ -234,7 +234,7 @@ class Agent:
         number = 1
         while (order := await self._or_stop(self.feed.order(number))) is not None:
             if order.action == "stop" or order.phase is None:
-                # Nobody has the key to this machine any more, neither to fetch nor to end it.
+                # Whoever gave the word has no login to this machine, by which it could fetch.
                 is_alone = order.is_last_word and self.config.power_off
                 self.stop(order.reason or "ordered to stop", abandoned=is_alone)
                 return
