@@ -170,8 +170,10 @@ def test_a_level_is_shown_by_the_step_that_speaks_for_it() -> None:
     assert (result.last_good, result.first_bad) == (4, None)
 
 
-def put_search(context: RunContext, steps: list[Step], *, ended_because: str) -> RunContext:
-    """Put a search's steps and its phase's record into the bucket; return its context."""
+def concluded(
+    context: RunContext, steps: list[Step], *, ended_because: str, cut_off_by: str = ""
+) -> CapacityResult:
+    """Put a search's steps and its phase's record into the bucket; return what is concluded."""
     plan = planned_search(load_scenario("local"), Search(start=10, limit=640))
     context = replace(context, scenario=plan.scenario)
     label = phase_label(plan.index, PHASE)
@@ -194,8 +196,10 @@ def put_search(context: RunContext, steps: list[Step], *, ended_because: str) ->
         ended_because=ended_because,
     )
     store.put_message(layout.phase(label), record)
-    conclude(context, plan)
-    return context
+    conclude(context, plan, cut_off_by=cut_off_by)
+    result = store.get_message(layout.capacity, CapacityResult)
+    assert result is not None
+    return result
 
 
 @pytest.mark.parametrize("back", [True, False])
@@ -209,9 +213,7 @@ def test_a_relay_that_died_last_is_gone_only_if_it_stayed_away(
     tried = tried_of(steps, over="connections", relay_is_back=back)
     ended = next_step(tried, Quest(10, 640))
     assert isinstance(ended, Found)
-    context = put_search(context, steps, ended_because=ended.why)
-    result = context.store().get_message(context.layout.capacity, CapacityResult)
-    assert result is not None
+    result = concluded(context, steps, ended_because=ended.why)
     if back:
         assert (result.kind, result.low, result.high) == ("between", 19, 20)
         assert "come back" not in result.sentence
@@ -232,31 +234,9 @@ def test_what_cut_a_search_off_is_in_its_answer(
     context: RunContext, told: str, ended_because: str, why: str
 ) -> None:
     """What the run says of its end, else what its phase does; and what had held until then."""
-    plan = planned_search(load_scenario("local"), Search(start=10, limit=640))
-    context = replace(context, scenario=plan.scenario)
-    label = phase_label(plan.index, PHASE)
-    store, layout = context.store(), context.layout
-    for number, connections in ((1, 10), (2, 20)):
-        held = step(number, connections).model_copy(update={"phase": label})
-        store.put_message(layout.step(label, number), held)
-    record = PhaseRecord(
-        phase=PhaseRef(index=plan.index, name=PHASE, kind="stress"),
-        label=label,
-        attempt=1,
-        order=2,
-        started_us=0,
-        ended_us=1,
-        planned_s=1,
-        connections=Line(start=0, end=20),
-        edits_per_s=Line(start=2, end=2),
-        edits_planned=1,
-        first_edit=0,
-        ended_because=ended_because,
+    result = concluded(
+        context, [step(1, 10), step(2, 20)], ended_because=ended_because, cut_off_by=told
     )
-    store.put_message(layout.phase(label), record)
-    conclude(context, plan, cut_off_by=told)
-    result = store.get_message(layout.capacity, CapacityResult)
-    assert result is not None
     assert (result.kind, result.low, result.is_precise) == ("at_least", 20, False)
     assert result.why.startswith(why)
     assert why in result.sentence

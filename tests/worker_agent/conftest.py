@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 
 from run_store.agent_config import AgentConfig
-from run_store.layout import RunLayout
 from tests.relay_process import ROOT
 from tests.store_server import StoreServer
-from tests.worker_agent.samples import StartWriter
+from tests.worker_agent.samples import StartWriter, spool_at
 from tests.worker_agent.scenes import (
     SCENES,
     Abandoned,
@@ -35,13 +34,7 @@ def server(store_server: StoreServer) -> StoreServer:
 @pytest.fixture
 def spool(server: StoreServer, tmp_path: Path) -> Iterator[Spool]:
     """Give a spool of the worker `w` in a run of the test's own."""
-    spool = Spool(
-        tmp_path / "spool",
-        store=server.store(),
-        layout=RunLayout(tmp_path.name),
-        attempt=1,
-        worker="w",
-    )
+    spool = spool_at(tmp_path / "spool", server.store(), tmp_path.name)
     yield spool
     spool.close()
 

@@ -3,6 +3,7 @@
 import io
 import subprocess
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -11,10 +12,16 @@ import pyarrow.parquet as pq
 from run_store.layout import Part, RunLayout, without_covered
 from run_store.samples import SCHEMAS
 from run_store.store import Store
+from worker_agent.spool import Spool
 
 PHASE = "00-warmup"
 StartWriter = Callable[[str], "subprocess.Popen[str]"]
 """Starts `spool_writer.py` in a mode."""
+
+
+def spool_at(folder: Path, store: Store, run_id: str) -> Spool:
+    """Return a spool of the worker `w` in a run."""
+    return Spool(folder, store=store, layout=RunLayout(run_id), attempt=1, worker="w")
 
 
 def edits(numbers: Iterable[int]) -> dict[str, list[Any]]:

@@ -15,7 +15,16 @@ from run_store.layout import RunLayout
 from run_store.samples import KINDS, SCHEMAS
 from tests.relay_process import ROOT
 from tests.store_server import StoreServer
-from tests.worker_agent.samples import PHASE, StartWriter, batch, edits, numbers, parts, rows
+from tests.worker_agent.samples import (
+    PHASE,
+    StartWriter,
+    batch,
+    edits,
+    numbers,
+    parts,
+    rows,
+    spool_at,
+)
 from worker_agent import spool as spool_module
 from worker_agent.journal import Journal, read_batches
 from worker_agent.shipping import spool_of
@@ -145,13 +154,7 @@ def test_sending_a_part_again_changes_nothing(config: AgentConfig, server: Store
 def test_a_store_that_goes_away_and_comes_back_misses_nothing(tmp_path: Path) -> None:
     """While S3 is away rows stay on disk; once it is back all of them are there, once."""
     with StoreServer(tmp_path / "s3") as server:
-        spool = Spool(
-            tmp_path / "spool",
-            store=server.store(timeout_s=1, tries=1),
-            layout=RunLayout("away"),
-            attempt=1,
-            worker="w",
-        )
+        spool = spool_at(tmp_path / "spool", server.store(timeout_s=1, tries=1), "away")
         spool.append(PHASE, "edits", edits([0]))
         spool.freeze()
         assert spool.ship() == 1

@@ -8,9 +8,9 @@ import pytest
 
 from run_store.agent_config import AgentConfig
 from run_store.errors import StoreError
-from run_store.layout import RunLayout, without_covered
+from run_store.layout import without_covered
 from tests.store_server import StoreServer
-from tests.worker_agent.samples import PHASE, StartWriter, edits, numbers, parts, rows
+from tests.worker_agent.samples import PHASE, StartWriter, edits, numbers, parts, rows, spool_at
 from worker_agent.shipping import spool_of
 from worker_agent.spool import Spool
 
@@ -117,13 +117,7 @@ def test_dying_behind_a_compaction_doubles_nothing(
 def test_a_compaction_that_fails_is_done_later(tmp_path: Path) -> None:
     """When S3 goes away before the whole is written, the small parts stay and nothing is lost."""
     with StoreServer(tmp_path / "s3") as server:
-        spool = Spool(
-            tmp_path / "spool",
-            store=server.store(timeout_s=1, tries=1),
-            layout=RunLayout("away"),
-            attempt=1,
-            worker="w",
-        )
+        spool = spool_at(tmp_path / "spool", server.store(timeout_s=1, tries=1), "away")
         for number in range(3):
             spool.append(PHASE, "edits", edits([number]))
             spool.freeze()

@@ -9,11 +9,10 @@ import pyarrow as pa
 import pytest
 
 from run_store.agent_config import AgentConfig
-from run_store.layout import RunLayout
 from run_store.samples import SCHEMAS
 from tests.store_server import StoreServer
 from tests.waiting import wait_for
-from tests.worker_agent.samples import PHASE, batch, deliveries, edits, numbers, rows
+from tests.worker_agent.samples import PHASE, batch, deliveries, edits, numbers, rows, spool_at
 from tests.worker_agent.small_disk import SmallDisk
 from worker_agent.journal import Journal, read_batches
 from worker_agent.shipping import spool_of
@@ -33,13 +32,7 @@ def disk(tmp_path: Path) -> Iterator[SmallDisk]:
 @pytest.fixture
 def small_spool(disk: SmallDisk, server: StoreServer, tmp_path: Path) -> Iterator[Spool]:
     """Give a spool on the small disk."""
-    spool = Spool(
-        disk.folder / "spool",
-        store=server.store(),
-        layout=RunLayout(tmp_path.name),
-        attempt=1,
-        worker="w",
-    )
+    spool = spool_at(disk.folder / "spool", server.store(), tmp_path.name)
     yield spool
     spool.close()
 
