@@ -15,6 +15,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from reports.wording import number
+
 LOADS_LEAST = 4
 """Three constants need more loads than three to say anything."""
 SPAN_LEAST = 4.0
@@ -89,23 +91,16 @@ class Saturation:
                 "By the Universal Scalability Law throughput was still growing with the load at "
                 f"the last step: no knee was measured, and where one lies is not known {fit}."
             )
-        knee = f"a knee at {_told(self.knee)} {unit}"
+        knee = f"a knee at {number(self.knee)} {unit}"
         if self.limit is None:
             return (
                 f"By the Universal Scalability Law there is {knee}, and throughput tends to "
-                f"{_told(self.limit_throughput)}/s without a peak {fit}."
+                f"{number(self.limit_throughput)}/s without a peak {fit}."
             )
         return (
             f"By the Universal Scalability Law there is {knee}, and throughput is highest, "
-            f"{_told(self.limit_throughput)}/s, at {_told(self.limit)} {unit} {fit}."
+            f"{number(self.limit_throughput)}/s, at {number(self.limit)} {unit} {fit}."
         )
-
-
-def _told(value: float | None) -> str:
-    """Return a number with three digits, and never with an exponent."""
-    if value is None:
-        return "?"
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"  # noqa: PLR2004 - three digits
 
 
 def law(load: float, gamma: float, sigma: float, kappa: float) -> float:

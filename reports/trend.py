@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from reports.capacity import number
 from reports.history import Line
 
 FALL = 0.10
@@ -106,7 +107,7 @@ class Trend:
         if newest.kind == "at_least" and self.median is not None:
             return (
                 f"Capacity {value}, which bounds it from below and is no fall; the median of the "
-                f"last {self.compared_with} valid runs is {load_text(self.median)}."
+                f"last {self.compared_with} valid runs is {number(self.median)}."
             )
         if self.fall is None or self.median is None:
             return (
@@ -114,7 +115,7 @@ class Trend:
                 f"and {ENOUGH} are needed."
             )
         moved = f"{abs(self.fall):.1%} {'below' if self.fall > 0 else 'above'}"
-        of = f"the median of the last {self.compared_with} valid runs, {load_text(self.median)}"
+        of = f"the median of the last {self.compared_with} valid runs, {number(self.median)}"
         if self.has_regressed:
             return (
                 f"Capacity fell to {value}, {moved} {of}; more than {self.allowed_fall:.0%} is "
@@ -123,7 +124,7 @@ class Trend:
         if self._has_fallen and newest.high is not None:
             return (
                 f"Capacity {value}, {moved} {of}; its interval reaches "
-                f"{load_text(newest.high)}, so that no fall can be told."
+                f"{number(newest.high)}, so that no fall can be told."
             )
         return f"Capacity {value}, {moved} {of}."
 
@@ -277,17 +278,12 @@ def _said(line: Line) -> str:
     """Return a capacity with its unit, as far as it is known."""
     unit = "edits/s" if line.over == "edits" else "connections"
     if line.kind == "below" and line.high is not None:
-        return f"below {load_text(line.high)} {unit}"
+        return f"below {number(line.high)} {unit}"
     if line.value is None:
         return "not known"
     if line.kind == "died":
-        return f"{load_text(line.value)} {unit} before the relay died"
-    return f"{'at least ' if line.kind == 'at_least' else ''}{load_text(line.value)} {unit}"
-
-
-def load_text(load: float) -> str:
-    """Return a load with four digits, or whole, and never with an exponent."""
-    return f"{load:.0f}" if load >= 1000 else f"{load:.4g}"  # noqa: PLR2004 - four digits
+        return f"{number(line.value)} {unit} before the relay died"
+    return f"{'at least ' if line.kind == 'at_least' else ''}{number(line.value)} {unit}"
 
 
 def _place(relay_url: str) -> str:

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from reports.capacity import number as load_text
 from reports.history import Line
 from reports.templating import environment, source
-from reports.trend import Change, Trend, fallen_to, load_text
+from reports.trend import Change, Trend, fallen_to
 from reports.wording import date_time, number
 
 WIDTH, HEIGHT = 1000, 260
