@@ -18,6 +18,7 @@ from scenarios.model import Phase, Scenario
 from tasks import preflight
 from tasks.run_context import RunContext
 from tasks.search import NextStep, cut_off, next_step
+from tasks.search_answer import Found
 from tasks.search_plan import PHASE, SearchPlan
 from tasks.search_steps import result_of, tried_of
 from tasks.steps import kept_steps
@@ -77,11 +78,11 @@ def conclude(context: RunContext, plan: SearchPlan, *, cut_off_by: str = "") -> 
         return
     record = store.get_message(layout.phase(label), PhaseRecord)
     ended = record.ended_because or record.stopped_early if record else ""
+    # Whoever chose the steps has waited for a relay that died last. If that ended them, the
+    # phase's record says so; else it came back.
     tried = tried_of(steps, over=plan.over, subject=plan.subject, relay_is_back=False)
     answer = next_step(tried, plan.quest)
-    if isinstance(answer, NextStep) or answer.why != ended:
-        # Whoever chose the steps has waited for a relay that died: it ended by that, or it came
-        # back.
+    if isinstance(answer, Found) and answer.kind == "died" and answer.why != ended:
         tried = tried_of(steps, over=plan.over, subject=plan.subject)
         answer = next_step(tried, plan.quest)
     if isinstance(answer, NextStep):

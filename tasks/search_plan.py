@@ -105,7 +105,11 @@ def planned_search(
     rate = search.edits_per_s
     if rate is None:
         rate = max(phase.edits_per_minute for phase in scenario.phases) / 60
-    start = search.start if search.start is not None else _start(search, scenario, rate)
+    start = (
+        search.start
+        if search.start is not None
+        else _start(search, connections, rate, workers=scenario.fleet.workers)
+    )
     if search.over == "both" and search.edits_per_s is None:
         # Each connection edits as in the scenario.
         rate *= start / max(scenario.peak_connections, 1)
@@ -274,14 +278,12 @@ def _fleet(scenario: Scenario, search: Search, calibration: Calibration | None) 
     return scenario.fleet.model_copy(update={"workers": workers})
 
 
-def _start(search: Search, scenario: Scenario, rate: float) -> float:
+def _start(search: Search, connections: int, rate: float, *, workers: int) -> float:
     """Return where a search begins if nobody says: a calibration at one worker's share."""
     if search.over == "edits":
         return rate
-    connections = search.connections or scenario.peak_connections
-    if search.subject == "generator":
-        connections = math.ceil(connections / max(scenario.fleet.workers, 1))
-    return float(connections)
+    share = workers if search.subject == "generator" else 1
+    return float(math.ceil(connections / share))
 
 
 def _limit(over: Over, start: float) -> float:
