@@ -26,8 +26,8 @@ def print_verdict(console: Console, summary: Mapping[str, Any], *, report: Path 
     )
     found = _table(summary, "capacity")
     if found.get("sentence"):
-        about = "calibration" if found.get("subject") == "generator" else "capacity"
-        console.print(f"[bold]{about}[/] {escape(str(found['sentence']))}", soft_wrap=True)
+        title = escape(str(found.get("title", "Capacity")).lower())
+        console.print(f"[bold]{title}[/] {escape(str(found['sentence']))}", soft_wrap=True)
     console.print(_objectives(summary))
     figures = Table.grid(padding=(0, 2))
     for name, value in figures_of(summary):

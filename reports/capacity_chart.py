@@ -50,10 +50,10 @@ def capacity_facts(result: CapacityResult, fit: Saturation) -> dict[str, Any]:
         include={
             *("sentence", "kind", "over", "capacity", "low", "high", "objective", "why"),
             *("explanation", "is_precise", "precision", "start", "limit", "steps"),
-            *("last_good", "first_bad", "subject"),
+            *("last_good", "first_bad"),
         },
     )
-    told["unit"] = result.unit
+    told |= {"title": result.title, "unit": result.unit}
     told["saturation"] = {
         "is_good": fit.is_good,
         "sentence": fit.sentence(result.unit),

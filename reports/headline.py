@@ -64,8 +64,8 @@ def _sentence(summary: Summary) -> str:
     missed = [row for row in judged if row.met is False]
     if not judged and summary.capacity:
         # A search is asked for its answer; what explains it stands below.
-        about = "Calibration" if summary.capacity.get("subject") == "generator" else "Capacity"
-        first = f"{about}: {summary.capacity['sentence'].partition('; above that')[0]}"
+        title = summary.capacity.get("title", "Capacity")
+        first = f"{title}: {summary.capacity['sentence'].partition('; above that')[0]}"
     elif not judged:
         first = "No objectives were set, so nothing was missed"
     elif missed:

@@ -13,7 +13,8 @@ Over = Literal["connections", "edits", "both"]
 Subject = Literal["relay", "generator"]
 Kind = Literal["between", "at_least", "below", "died", "unknown"]
 LETS_IN, LIVES = "the relay lets every connection in", "the relay lives"
-"""What gives way where a relay refuses or dies; else it is an objective."""
+KEEPS_TIME = "the worker keeps its schedule"
+"""What gives way where a relay refuses or dies, or a worker is late; else it is an objective."""
 HISTORY = "history/capacity/"
 CALIBRATIONS = "calibrations/"
 
@@ -58,6 +59,11 @@ class CapacityResult(Message):
     ended_us: int = 0
     died_us: int | None = None
     came_back: bool | None = None
+
+    @property
+    def title(self) -> str:
+        """What it is called: a worker's is a calibration."""
+        return "Capacity" if self.subject == "relay" else "Calibration"
 
     @property
     def unit(self) -> str:

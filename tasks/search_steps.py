@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from reports.limits import BUSY_CPU_PERCENT, LATE_MS
-from run_store.capacity import CapacityResult, Over, Subject
+from run_store.capacity import KEEPS_TIME, CapacityResult, Over, Subject
 from run_store.steps import Step, StepObjective
 from scenarios.objectives import Objective, parse_objective
 from tasks.search_answer import Found, Quest
@@ -17,7 +17,6 @@ NOISE_LEAST = 0.03
 NOISE_OF_ONE = 0.3
 """What the logarithm of a 95th percentile scatters by if it is of one edit; less by the root of
 their number. Edits wait for each other, so that deliveries of one edit count as one."""
-KEEPS_TIME = "the worker keeps its schedule"
 
 
 def tried_of(
@@ -130,7 +129,10 @@ def _of_relay(step: Step, load: float, over: Over) -> Tried:
 
 
 def _of_generator(step: Step, load: float) -> Tried:
-    """Return a step of a calibration: a worker that is late gives way, however the relay was."""
+    """Return a step of a calibration: a late worker gives way, also where no objective was missed.
+
+    Beside a relay that refused or died nothing is known of the worker.
+    """
     late = step.generator.lateness_p99_ms / LATE_MS
     score = max(late, step.generator.cpu_share / (BUSY_CPU_PERCENT / 100))
     if step.outcome == "doubtful":
