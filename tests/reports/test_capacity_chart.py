@@ -44,6 +44,15 @@ def test_the_section_draws_latency_errors_and_throughput() -> None:
     assert (facts["capacity"], facts["low"], facts["high"]) == (240, 160, 320)
 
 
+def test_what_one_worker_holds_is_called_a_calibration() -> None:
+    """Nobody shall take it for the relay's capacity, neither on the page nor by the summary."""
+    result = CapacityResult(kind="at_least", over="both", subject="generator", low=80)
+    assert '<h2 id="capacity">Calibration</h2>' in str(capacity_section(result, steps()))
+    assert capacity_facts(result, saturation_of(steps(), result))["title"] == "Calibration"
+    relays = result.model_copy(update={"subject": "relay"})
+    assert '<h2 id="capacity">Capacity</h2>' in str(capacity_section(relays, steps()))
+
+
 def test_nothing_measured_draws_nothing() -> None:
     """A search without steps has a section without drawings, and says why there is no fit."""
     html = str(capacity_section(CapacityResult(kind="unknown", over="edits"), []))
