@@ -33,6 +33,7 @@ NEVER_LATE = (
     "test_spool_disk.py",
     "test_journey_module.py",
     "test_agent_document_ids.py",
+    "test_agent_resources.py",
     "test_tabs.py",
 )
 """Of the agents' tests those that judge no time."""

@@ -180,7 +180,7 @@ def restart(folder: Path, server: StoreServer) -> Restart:
         agent.kill()
         killed_at = time.time()
         agent.wait()
-        wait_for(lambda: not alive(below), within_s=15, why=lambda: alive(below))
+        wait_for(lambda: not alive(below), within_s=40, why=lambda: alive(below))
         gone_after_s = time.time() - killed_at
         spooled = {path.name for path in folder.glob("spool-*/**/*.arrows")}
         again = run.start("worker-1", environment=stand_ins(folder), power_off=True)
@@ -189,14 +189,14 @@ def restart(folder: Path, server: StoreServer) -> Restart:
             lambda status: (
                 status.errors.get("agent_restarted") and status.vitals.connections_synced == 6
             ),
-            within_s=40,
+            within_s=80,
         )
         done = joined.counts.edits_completed
         run.until("worker-1", lambda status: status.counts.edits_completed > done + 10)
         below = family(again)
         again.send_signal(signal.SIGTERM)
         told_at = time.time()
-        exit_code = again.wait(timeout=30)
+        exit_code = again.wait(timeout=60)
         ended = run.status()
         assert ended is not None
         return Restart(
@@ -298,7 +298,7 @@ def abandoned(folder: Path, server: StoreServer) -> Abandoned | None:
             spool=disk.folder,
             power_off=True,
         )
-        run.until("worker-1", lambda status: status.state == "ready", within_s=40)
+        run.until("worker-1", lambda status: status.state == "ready", within_s=80)
         full = run.order("full", 12, 6, edits_per_s=4)
         run.sleep_until(full, 2)
         disk.fill()
@@ -315,7 +315,7 @@ def abandoned(folder: Path, server: StoreServer) -> Abandoned | None:
         run.lease(expires_after_s=2.0)
         lease_ended_at = time.time() + 2.0
         below = family(agent)
-        exit_code = agent.wait(timeout=30)
+        exit_code = agent.wait(timeout=60)
         ended = run.status()
         assert ended is not None
         return Abandoned(
@@ -361,8 +361,8 @@ def hasty(folder: Path, _server: StoreServer) -> Hasty:
         run.lease()
         broken = run.start("worker-2", chromium="/bin/false")
         agent = run.start("worker-1", ship_every_s=60)
-        run.until("worker-1", lambda status: status.state == "ready", within_s=40)
-        broken_exit_code = broken.wait(timeout=30)
+        run.until("worker-1", lambda status: status.state == "ready", within_s=80)
+        broken_exit_code = broken.wait(timeout=60)
         failed = run.status("worker-2")
         assert failed is not None
         order = run.order("hasty", 60, 6, begin=6, edits_per_s=4)
@@ -371,9 +371,9 @@ def hasty(folder: Path, _server: StoreServer) -> Hasty:
         below = family(agent)
         told_at = time.time()
         agent.send_signal(signal.SIGTERM)
-        wait_for(lambda: "samples wait" in run.log("worker-1"), within_s=30)
+        wait_for(lambda: "samples wait" in run.log("worker-1"), within_s=60)
         agent.send_signal(signal.SIGTERM)
-        exit_code = agent.wait(timeout=40)
+        exit_code = agent.wait(timeout=80)
         took_s = time.time() - told_at
         server.start()
         rows_before = len(rows(run.store, run.run_id, "edits"))
@@ -458,7 +458,7 @@ def grown(folder: Path, server: StoreServer) -> Grown:
         agent = run.start(
             "worker-1", environment=stand_ins(folder), page_memory_mb=0.1, power_off=True
         )
-        run.until("worker-1", lambda status: status.state == "ready", within_s=40)
+        run.until("worker-1", lambda status: status.state == "ready", within_s=80)
 
         def pages() -> set[int]:
             return {one.pid for one in family(agent) if is_renderer(one)}

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.browser
 
 def test_a_killed_agent_leaves_no_process_behind(restart: Restart) -> None:
     """Chromium and its driver end by themselves, within seconds of their agent's SIGKILL."""
-    assert restart.gone_after_s < 10
+    assert restart.gone_after_s < 30
     assert len(restart.orphans) >= 4
 
 
@@ -162,7 +162,7 @@ def test_deliveries_give_way_first(abandoned: Abandoned) -> None:
 def test_the_leases_end_is_the_agents_end(abandoned: Abandoned) -> None:
     """Nobody raises the lease: the agent closes, ships, says why, exits and powers off."""
     assert abandoned.exit_code == 0
-    assert abandoned.ended_at - abandoned.lease_ended_at < 15
+    assert abandoned.ended_at - abandoned.lease_ended_at < 40
     assert "lease" in abandoned.ended.message
     assert abandoned.ended.state == "stopped"
     assert abandoned.ended.unshipped == {}

@@ -76,13 +76,22 @@ def test_edits_during_an_outage_are_acknowledged_later(outages: Outages) -> None
         for row in outages.run.rows("edits", outages.outage)
         if began_us < row["intended_us"] < ended_us
     ]
+    last_us = end_us(outages.outage) - 1e6
     at_four_a_second = 4 * (ended_us - began_us) / 1e6
     assert len(meanwhile) >= max(at_four_a_second - 3, 4)
     for row in meanwhile:
         assert row["error"] is None
         assert row["started_us"] < row["intended_us"] + 1_000_000
         assert row["acknowledged_us"] is None or row["acknowledged_us"] > ended_us - 1e6
-    assert sum(row["acknowledged_us"] is not None for row in meanwhile) >= len(meanwhile) - 2
+    # A busy machine may bring a relay back so late that a connection finds it at the phase's end.
+    recovered_us = {
+        row["connection"]: row["at_us"]
+        for row in outages.run.rows("connections", outages.outage)
+        if row["event"] == "synced" and row["tries"] > 1
+    }
+    in_time = [row for row in meanwhile if recovered_us[row["connection"]] < last_us]
+    assert in_time
+    assert sum(row["acknowledged_us"] is not None for row in in_time) >= len(in_time) - 2
 
 
 def test_refused_connections_are_errors_and_no_more(outages: Outages) -> None:

@@ -1,15 +1,8 @@
 import asyncio
-import os
-import subprocess
-import sys
-import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from itertools import repeat
 from pathlib import Path
 
-import psutil
 import pytest
 
 from run_store.layout import RunLayout
@@ -20,7 +13,6 @@ from worker_agent.heartbeat import Heartbeat
 from worker_agent.orders import OrderFeed
 from worker_agent.power import power_off
 from worker_agent.progress import Progress
-from worker_agent.resources import ResourceSampler
 
 PHASE = PhaseRef(index=0, name="a", kind="sustained")
 
@@ -184,66 +176,6 @@ def test_progress_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert not progress.is_done(2)
     path.write_text("{half", encoding="utf-8")
     assert Progress.from_file(path) == Progress()
-
-
-def test_cpu_is_that_of_the_time_between_two_samples() -> None:
-    """A busy core shows as such, of the agent and of its children, whatever thread asks."""
-    burn = "while True: pass"
-    with ThreadPoolExecutor(1) as first, ThreadPoolExecutor(1) as second:
-        sampler = ResourceSampler()
-        child = subprocess.Popen([sys.executable, "-c", burn])
-        used = psutil.Process(child.pid)
-        try:
-            stop = threading.Event()
-            own = threading.Thread(target=lambda: all(not stop.is_set() for _ in repeat(0)))
-            own.start()
-            time.sleep(0.6)
-            began = _clock_and_cpu_s(used)
-            first.submit(sampler.sample).result()
-            began_inside = _clock_and_cpu_s(used)
-            time.sleep(0.6)
-            ended_inside = _clock_and_cpu_s(used)
-            usage = second.submit(sampler.sample).result()
-            ended = _clock_and_cpu_s(used)
-            stop.set()
-            own.join()
-        finally:
-            child.kill()
-            child.wait()
-    # However much of its cores the machine gives, the child used at least what it did between
-    # the two samples, and at most what it did from before the first to after the second.
-    least = (ended_inside[1] - began_inside[1]) / (ended[0] - began[0]) * 100
-    most = (ended[1] - began[1]) / (ended_inside[0] - began_inside[0]) * 100
-    # The kernel counts in hundredths of a second, and the tests' own servers are children too.
-    tick = 10.0
-    assert least - tick <= usage.browser_cpu_percent <= most + tick
-    assert usage.browser_cpu_percent > 10
-    assert usage.agent_cpu_percent > 10
-    both = (usage.browser_cpu_percent + usage.agent_cpu_percent) / (os.cpu_count() or 1)
-    assert usage.cpu_percent > both * 0.7
-    assert usage.cpu_percent <= 100
-    assert usage.rss_mb == pytest.approx(psutil.Process().memory_info().rss / 2**20, rel=0.3)
-
-
-def _clock_and_cpu_s(process: psutil.Process) -> tuple[float, float]:
-    times = process.cpu_times()
-    return time.monotonic(), times.user + times.system
-
-
-def test_the_first_sample_counts_nothing_from_before() -> None:
-    """What browsers used while they started is not taken for the first second's."""
-    child = subprocess.Popen([sys.executable, "-c", "while True: pass"])
-    try:
-        process = psutil.Process(child.pid)
-        while process.cpu_times().user < 0.5:
-            time.sleep(0.02)
-        process.suspend()
-        sampler = ResourceSampler()
-        time.sleep(0.1)
-        assert sampler.sample().browser_cpu_percent < 100
-    finally:
-        child.kill()
-        child.wait()
 
 
 def test_a_clock_step_moves_no_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,7 +62,7 @@ def test_an_agent_leaves_in_order(
     with MetadataService() as service, Run(tmp_path, server, quiet_relay.url) as run:
         run.lease()
         agent = run.start("worker-1", metadata_url=service.url, notice_poll_s=0.2, ship_every_s=60)
-        run.until("worker-1", lambda status: status.state == "ready", within_s=40)
+        run.until("worker-1", lambda status: status.state == "ready", within_s=80)
         run.order("load", 60, 4, begin=4, edits_per_s=4)
         run.until("worker-1", lambda status: status.counts.edits_completed > 0)
         service.announce(in_s=90)
@@ -70,7 +70,7 @@ def test_an_agent_leaves_in_order(
         assert told.leaving is not None
         assert "takes this spot machine back" in told.leaving.reason
         assert 60 < told.leaving.deadline_us / 1e6 - time.time() < 91
-        wait_for(lambda: agent.poll() is not None, within_s=30, why=lambda: run.log("worker-1"))
+        wait_for(lambda: agent.poll() is not None, within_s=60, why=lambda: run.log("worker-1"))
         assert agent.returncode == 0
         last = run.status()
         assert last is not None

@@ -81,7 +81,7 @@ def test_dying_in_a_compaction_doubles_nothing(
 ) -> None:
     """Between the put of the whole and the delete of the small ones a reader sees each row once."""
     writer = start_writer("compact")
-    assert writer.wait(timeout=20) == -signal.SIGKILL
+    assert writer.wait(timeout=60) == -signal.SIGKILL
     both = parts(server.store(), config.run_id)
     assert sorted((part.first, part.last) for part in both) == [(1, 1), (1, 3), (2, 2), (3, 3)]
     assert len(without_covered(both)) == 1
@@ -102,7 +102,7 @@ def test_dying_behind_a_compaction_doubles_nothing(
 ) -> None:
     """A successor that finds some parts still on its disk, and has more to add, repeats none."""
     writer = start_writer("empty")
-    assert writer.wait(timeout=20) == -signal.SIGKILL
+    assert writer.wait(timeout=60) == -signal.SIGKILL
     assert [(p.first, p.last) for p in parts(server.store(), config.run_id)] == [(1, 3)]
     held = [path.stat().st_size > 0 for path in sorted(config.spool.glob("**/shipped/*/*.arrows"))]
     assert sum(held) == 2
