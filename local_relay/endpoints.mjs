@@ -21,11 +21,7 @@ export function createPublicServer({ faults, counters, sockets, rootHandle, url 
   const answers = {
     "/": () => text("👍 relay-load local relay is running\n"),
     "/metrics": () => metrics({ faults, counters, sockets }),
-    "/.manifest.tonk": () => ({
-      status: 200,
-      headers: { "content-type": "application/zip", "content-disposition": 'attachment; filename="manifest.tonk"' },
-      body: manifestZip(rootHandle, url()),
-    }),
+    "/.manifest.tonk": () => manifest({ faults, rootHandle, url }),
   }
   const server = createServer(async (request, response) => {
     const answer = Object.hasOwn(answers, pathOf(request)) ? answers[pathOf(request)] : undefined
@@ -56,6 +52,16 @@ export const json = (value, status = 200) => ({
   headers: { "content-type": "application/json", "cache-control": "no-store" },
   body: `${JSON.stringify(value)}\n`,
 })
+
+/** `/.manifest.tonk`: a zip to download. */
+async function manifest({ faults, rootHandle, url }) {
+  if (faults.manifest_delay_ms > 0) await wait(faults.manifest_delay_ms)
+  return {
+    status: 200,
+    headers: { "content-type": "application/zip", "content-disposition": 'attachment; filename="manifest.tonk"' },
+    body: manifestZip(rootHandle, url()),
+  }
+}
 
 /** `/metrics`: bytes, milliseconds since the epoch, seconds. `memory.rss` is this process's own. */
 async function metrics({ faults, counters, sockets }) {

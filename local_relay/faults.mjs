@@ -27,6 +27,7 @@ export const FAULTS = Object.freeze({
   metrics_fail: flag("GET /metrics answers 500"),
   metrics_off: flag("GET /metrics answers 404, as a relay that has none"),
   metrics_delay_ms: number("ms", 600_000, "GET /metrics answers so much later"),
+  manifest_delay_ms: number("ms", 600_000, "GET /.manifest.tonk answers so much later"),
   accept_silent: flag("accept a socket and then say nothing on it"),
   garbage: flag("send random bytes after accepting a socket, and in reply to whatever it sends"),
   close_at_once: flag("accept a socket and close it at once with code 1011"),

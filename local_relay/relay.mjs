@@ -32,6 +32,7 @@
  *                                  a connection that stays open for a minute adds so much of a drop
  *   leak_mb_per_minute, die_at_mb  MB retained in a minute; SIGKILL itself at so many MB leaked
  *   metrics_fail, metrics_off, metrics_delay_ms      /metrics answers 500, 404, or so many ms later
+ *   manifest_delay_ms                                /.manifest.tonk answers so many ms later
  *   accept_silent, garbage, close_at_once, protocol_version
  *                                  how a socket is treated that is accepted while they are on
  *   no_documents                   doc-unavailable for every request, sync messages are ignored

@@ -100,7 +100,8 @@ def asks(scenario: Mapping[str, Any], result: CapacityResult | None = None) -> s
     """Return what two runs must have in common for their figures to be compared, as a short hash.
 
     That is the scenario without what only concerns cost and place, and where the search began
-    and what it varied. How closely it looked does not matter.
+    and what it varied. How closely it looked does not matter, and neither does what is unset: a
+    later release that knows one more option still compares with runs that could not ask for it.
     """
     asked: dict[str, Any] = {
         key: value for key, value in scenario.items() if key not in _NOT_COMPARED
@@ -111,8 +112,20 @@ def asks(scenario: Mapping[str, Any], result: CapacityResult | None = None) -> s
         asked["objectives"] = sorted(_searched_by(scenario))
         asked["search"] = [result.over, result.start, result.connections, result.edits_per_s]
         asked.pop("connections", None)
-    text = json.dumps(asked, sort_keys=True, default=str)
+    text = json.dumps(_set_options(asked), sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _set_options(value: Any) -> Any:
+    """Return a value without the options in it that are none, empty or off; 0 is an answer."""
+    if isinstance(value, Mapping):
+        kept = {key: _set_options(one) for key, one in value.items()}
+        return {
+            key: one
+            for key, one in kept.items()
+            if one is not None and one is not False and one not in ("", [], {})
+        }
+    return [_set_options(one) for one in value] if isinstance(value, list) else value
 
 
 def _searched_by(scenario: Mapping[str, Any]) -> list[str]:

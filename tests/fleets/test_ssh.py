@@ -155,7 +155,7 @@ async def test_silent_host_is_given_up(user_key: Path) -> None:
         began = time.monotonic()
         with pytest.raises(FleetError, match="cannot be reached"):
             await connect(host, Access(key_file=user_key), within_s=1.0)
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 15
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd's programs")
@@ -296,7 +296,7 @@ async def test_prepared_host_and_killed_agent(
             began = time.monotonic()
             fleet = SshFleet()
             await fleet.deploy(context, (await fleet.acquire(context))[0])
-            assert time.monotonic() - began < 8
+            assert time.monotonic() - began < 20
             assert conductor.roll.alive == ["worker-1"]
             status = store.get_message(context.layout.status(1, "worker-1"), Status)
             assert status is not None

@@ -172,6 +172,10 @@ def test_what_a_run_asks_is_the_scenario_and_the_search() -> None:
     assert of != asks({**scenario, "payload_bytes": 65}, result)
     assert of != asks(scenario, result.model_copy(update={"start": 20}))
     assert of == asks(scenario, result.model_copy(update={"capacity": 20, "precision": 0.1}))
+    later_release = {**scenario, "compressed": False, "region": "", "tls": {"key": None}}
+    assert of == asks(later_release, result)
+    assert of != asks({**later_release, "compressed": True}, result)
+    assert of != asks({**scenario, "history": 0}, result)
     assert FALL == 0.10
 
 

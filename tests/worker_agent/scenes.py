@@ -227,25 +227,30 @@ class Faults:
 
 
 def handshakes(folder: Path, server: StoreServer) -> Faults:
-    """Have new connections meet a relay that talks nonsense, then one that says nothing."""
+    """Have new connections meet a relay that says nothing, talks nonsense, or is late."""
     windows: dict[str, tuple[float, float]] = {}
-    with start_relay() as relay, Run(folder, server, relay.url, connections=20) as run:
+    with (
+        start_relay() as relay,
+        Run(folder, server, relay.url, connections=20, bootstrap="tonk") as run,
+    ):
         run.start_all()
         order = run.order("nonsense", 20, 20, edits_per_s=1)
         end_s = 1.2
         run.sleep_until(order, end_s)
-        for name, fault, length_s in (
-            ("accept_silent", {"accept_silent": True}, 2.5),
-            ("garbage", {"garbage": True}, 2.5),
-            ("close_at_once", {"close_at_once": True}, 2.5),
-            ("protocol_version", {"protocol_version": "2"}, 2.5),
-        ):
-            relay.set_faults(**fault)
-            began, end_s = time.time(), end_s + length_s
+        # The first two are waited out for ten seconds, which must lie within the phase.
+        faults: tuple[tuple[str, bool | str | int, bool | int | None], ...] = (
+            ("manifest_delay_ms", 600_000, 0),
+            ("accept_silent", True, False),
+            ("garbage", True, False),
+            ("close_at_once", True, False),
+            ("protocol_version", "2", None),
+        )
+        for name, fault, none in faults:
+            relay.set_faults(**{name: fault})
+            began, end_s = time.time(), end_s + 2.5
             run.sleep_until(order, end_s)
             windows[name] = began, time.time()
-            none: dict[str, bool | str | None] = dict.fromkeys(fault, False)
-            relay.set_faults(**{**none, "protocol_version": None})
+            relay.set_faults(**{name: none})
         run.done(order)
         stats = relay.stats()
         run.stop()

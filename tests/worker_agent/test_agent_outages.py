@@ -112,6 +112,7 @@ def test_refused_connections_are_errors_and_no_more(outages: Outages) -> None:
 @pytest.mark.parametrize(
     ("window", "error"),
     [
+        ("manifest_delay_ms", "bootstrap_timeout"),
         ("accept_silent", "handshake_timeout"),
         ("garbage", "bad_message"),
         ("close_at_once", "closed_early"),
@@ -154,10 +155,11 @@ def test_all_recover_once_the_relay_makes_sense(handshakes: Faults) -> None:
         # The longest pause between two tries may be longer than what was left of the phase.
         if rows[tried[-1]]["at_us"] > made_sense_us + 3e5:
             follow = [row["event"] for row in rows[tried[-1] :]]
-            assert follow[:4] == ["opening", "open", "handshake", "synced"]
+            assert follow[:5] == ["opening", "bootstrapped", "open", "handshake", "synced"]
             recovered += rows[tried[-1]]["tries"] > 1
     assert recovered >= 4
     assert {row["type"] for row in handshakes.run.rows("errors")} == {
+        "bootstrap_timeout",
         "handshake_timeout",
         "bad_message",
         "closed_early",
