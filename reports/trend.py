@@ -176,11 +176,12 @@ def trend_of(
 def fallen_to(line: Line) -> float | None:
     """Return the capacity that is held against the median; None if it bounds it from below only.
 
-    "At least" is no fall: the search ended for another reason. "Below" is its bound.
+    "At least" is no fall: the search ended for another reason. "Below" is its bound, as is the
+    first load of a relay that died at it.
     """
     if line.kind == "at_least":
         return None
-    if line.kind == "below":
+    if line.low is None and line.capacity is None:
         return line.high
     return line.value
 
@@ -200,12 +201,13 @@ def changes_of(lines: Sequence[Line]) -> tuple[Change, ...]:
     known = [line for line in lines if line.value and line.kind != "at_least"]
     values = [math.log(line.value or 1) for line in known]
     found = []
-    cuts = [0, *partition(values), len(values)]
-    for first, at, beyond in zip(cuts, cuts[1:], cuts[2:], strict=False):
+    first, cuts = 0, [*partition(values), len(values)]
+    for at, beyond in itertools.pairwise(cuts):
         before = math.exp(statistics.median(values[first:at]))
         after = math.exp(statistics.median(values[at:beyond]))
         if abs(math.log(after / before)) < SHIFT_LEAST:
-            continue
+            continue  # one level: what follows is compared with both together
+        first = at
         found.append(
             Change(
                 run_id=known[at].run_id,
@@ -258,7 +260,7 @@ def _no_answer(line: Line) -> str:
     """Return why a line says nothing of a capacity; empty if it does."""
     if line.validity == "invalid":
         return "it is invalid"
-    if line.kind in ("", "unknown") or (line.kind == "died" and line.low is None):
+    if line.kind in ("", "unknown") or (line.value is None and line.high is None):
         return "it found no capacity"
     return ""
 
@@ -279,6 +281,8 @@ def _said(line: Line) -> str:
     unit = "edits/s" if line.over == "edits" else "connections"
     if line.kind == "below" and line.high is not None:
         return f"below {number(line.high)} {unit}"
+    if line.kind == "died" and line.low is None and line.high is not None:
+        return f"below {number(line.high)} {unit}, at which the relay died"
     if line.value is None:
         return "not known"
     if line.kind == "died":

@@ -76,6 +76,8 @@ def capacity_text(line: Line) -> str:
     """Return a capacity with its interval, as far as it is known."""
     if line.kind == "below" and line.high is not None:
         return f"below {load_text(line.high)}"
+    if line.kind == "died" and line.low is None and line.high is not None:
+        return f"below {load_text(line.high)}: the relay died at it"
     if line.value is None:
         return "-"
     if line.kind == "died":

@@ -104,13 +104,21 @@ def estimate(
 
 
 def planned_deliveries(scenario: Scenario) -> float:
-    """Return how many deliveries a run plans: each edit, to all other members of its document."""
+    """Return how many deliveries a run plans: each edit, to all other members of its document.
+
+    Of a phase that goes on in steps it is the most: as if all of it were at its limit.
+    """
     total = 0.0
     for phase in scenario.phases:
         start = phase.edits_per_minute_start
         first = phase.edits_per_minute if start is None else start
-        edits = (first + phase.edits_per_minute) / 2 * phase.duration_s / 60
-        members = members_of_document(scenario, scenario.connections_at_end_of(phase))
+        per_minute = (first + phase.edits_per_minute) / 2
+        connections = scenario.connections_at_end_of(phase)
+        if phase.has_steps:
+            per_minute = max(per_minute, phase.max_edits_per_minute or 0.0)
+            connections = max(connections, phase.max_connections or 0)
+        edits = per_minute * phase.duration_s / 60
+        members = members_of_document(scenario, connections)
         total += edits * max(members - 1, 0)
     return total
 
@@ -138,7 +146,7 @@ def check_budget(scenario: Scenario, cost: Estimate | None) -> None:
             raise FleetError(
                 f"The run would cost ${usd:.2f} {what} ({cost.source}), and its scenario "
                 f"allows ${limit:.2f}.",
-                hint=f"Take fewer workers or cheaper types, or raise {name}.",
+                hint=f"Take fewer workers, cheaper types or less load; or raise {name}.",
             )
 
 

@@ -120,8 +120,12 @@ def _generator_is_at_its_end(search: _Search) -> Found | None:
 
 
 def _is_out_of_steps(search: _Search) -> Found | None:
+    # A step that missed and was outvoted by others at its load has ended no growth.
+    unheld = {level.load for level in search.levels if level.votes and not level.is_held}
     failed = [
-        at for at, step in enumerate(search.tried) if step.outcome in ("missed", "refused", "died")
+        at
+        for at, step in enumerate(search.tried)
+        if step.outcome in ("missed", "refused", "died") and step.load in unheld
     ]
     if not failed or len(search.tried) - failed[0] - 1 < search.quest.steps_to_close:
         return None
@@ -175,7 +179,8 @@ def _near_the_line(search: _Search) -> NextStep | Found | None:
         return None
     if len(last.steps) < TRIES - 1:
         return NextStep(last.load, f"{last.load:g} is repeated: it lies near the objective")
-    return on_the_line(last, low, high, search.quest)
+    below = [level for level in search.levels if level.votes and level.load < low.load]
+    return on_the_line(last, low, high, search.quest, below=below[-1] if below else None)
 
 
 def _is_narrow(search: _Search) -> NextStep | Found | None:

@@ -93,12 +93,21 @@ class Found:
     gave_way_at: float | None = field(default=None, compare=False)
 
 
-def on_the_line(level: Level, low: Level, high: Level, quest: Quest) -> Found | None:
-    """Return the answer if a load lies so near the line that it is the capacity; else None."""
+def on_the_line(
+    level: Level, low: Level, high: Level, quest: Quest, *, below: Level | None
+) -> Found | None:
+    """Return the answer if a load lies so near the line that it is the capacity; else None.
+
+    `level` is one end of the gap from `low` to `high`, `below` the load under that. Scores of two
+    objectives are no rise. A score that is near the line and has not moved with the load, until
+    it jumps, says nothing of where it crosses: nothing steeper is taken than what led up to it.
+    """
     mean = level.log_score
-    if mean is None:
+    if mean is None or nearest_to(low) != gave_way_by(high):
         return None
     slope = slope_between(low, high)
+    if level is low:
+        slope = min(slope, slope_between(below, low) if below else SLOPE_LEAST)
     reach = (abs(mean) + CERTAIN * level.noise) / slope
     if reach > math.log1p(quest.precision):
         return None
@@ -151,6 +160,12 @@ def gave_way_by(high: Level) -> str:
     named = [
         said.get(step.outcome, step.objective) for step in high.votes if step.outcome != "held"
     ]
+    return max(named, key=named.count, default="")
+
+
+def nearest_to(low: Level) -> str:
+    """Return the objective that most of the steps at a load came nearest to missing."""
+    named = [step.objective for step in low.votes]
     return max(named, key=named.count, default="")
 
 

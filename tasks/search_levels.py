@@ -2,7 +2,8 @@
 
 A step's *score* is how far it was from the objective that it came nearest to missing: the value
 over the limit (or the limit over the value, where more is better), so that 1 lies on the line.
-Steps at the same load are taken together by the mean of their scores' logarithms.
+Steps at the same load are taken together by the median of their scores' logarithms: one that was
+disturbed is outvoted by two that were not.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Literal
 
 Outcome = Literal["held", "missed", "refused", "died", "saturated", "unclear"]
@@ -63,11 +65,11 @@ class Level:
 
     @property
     def log_score(self) -> float | None:
-        """The mean of the logarithms of the scores; positive where the objective is missed."""
+        """The median of the scores' logarithms; positive where the objective is missed."""
         scores = [step.score for step in self.votes if step.score is not None]
         if not scores or len(scores) < len(self.votes):
             return None
-        return sum(math.log(min(max(s, SCORE_LEAST), SCORE_MOST)) for s in scores) / len(scores)
+        return median(math.log(min(max(s, SCORE_LEAST), SCORE_MOST)) for s in scores)
 
     @property
     def noise(self) -> float:
@@ -82,7 +84,7 @@ class Level:
 
     @property
     def is_held(self) -> bool:
-        """Whether the relay held this load: by the mean score, else by most of the steps."""
+        """Whether the relay held this load: by the middle score, else by most of the steps."""
         held = sum(step.outcome == "held" for step in self.votes)
         mean = self.log_score
         if mean is not None and 0 < held < len(self.votes):

@@ -101,6 +101,10 @@ def planned_search(
             "A capacity search needs the load's own client, and this scenario has a journey.",
             hint="Search on a scenario without one; run a journey with `relay-load run`.",
         )
+    given = {"start": search.start, "limit": search.limit, "edits-per-s": search.edits_per_s}
+    for name, value in given.items():
+        if value is not None and not math.isfinite(value):
+            raise UsageError(f"--{name} {value} is no load.", hint="Give a finite number.")
     connections = search.connections or scenario.peak_connections
     rate = search.edits_per_s
     if rate is None:
@@ -192,14 +196,20 @@ def objectives_of(scenario: Scenario, search: Search) -> list[str]:
 
 
 def _lines(objectives: Iterable[Objective], hold_s: float) -> list[str]:
-    """Return objectives as lines of the searching phase, one for each metric and direction."""
-    lines: dict[tuple[str, str], str] = {}
+    """Return objectives as lines of the searching phase: the strictest of each metric."""
+    strictest: dict[tuple[str, str], Objective] = {}
     for one in objectives:
-        window = _length(one.window_s or hold_s)
-        lines[one.metric, one.operator] = (
-            f"{one.metric} {one.operator} {_plain(one.value)} for {window} stop"
-        )
-    return list(lines.values())
+        before = strictest.setdefault((one.metric, one.operator), one)
+        below, above = sorted((before, one), key=lambda objective: objective.value)
+        if one.operator in ("<", "<="):
+            strictest[one.metric, one.operator] = below
+        elif one.operator in (">", ">="):
+            strictest[one.metric, one.operator] = above
+    return [
+        f"{one.metric} {one.operator} {_plain(one.value)} for {window} stop"
+        for one in strictest.values()
+        for window in [_length(one.window_s or hold_s)]
+    ]
 
 
 def _length(seconds: float) -> str:

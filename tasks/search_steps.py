@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from reports.limits import BUSY_CPU_PERCENT, LATE_MS
+from reports.limits import LATE_MS
 from run_store.capacity import KEEPS_TIME, CapacityResult, Over, Subject
 from run_store.steps import Step, StepObjective
 from scenarios.objectives import Objective, parse_objective
@@ -111,7 +111,8 @@ def result_of(
 
 
 def _of_relay(step: Step, load: float, over: Over) -> Tried:
-    if step.relay == "refused":
+    # What a lost worker had open is missing, whatever the relay did.
+    if step.relay == "refused" and step.outcome != "doubtful":
         let_in = step.figures.relay_connections or step.figures.connections_peak
         reached = float(min(let_in, step.connections))
         # What it let in are connections: of a search over edits they are no load.
@@ -133,15 +134,15 @@ def _of_generator(step: Step, load: float) -> Tried:
 
     Beside a relay that refused or died nothing is known of the worker.
     """
-    late = step.generator.lateness_p99_ms / LATE_MS
-    score = max(late, step.generator.cpu_share / (BUSY_CPU_PERCENT / 100))
+    # By lateness alone: a worker whose CPU is busy and that keeps its time holds its load.
+    score = step.generator.lateness_p99_ms / LATE_MS
     if step.outcome == "doubtful":
         return Tried(load, "unclear")
     if step.relay == "ok" and step.generator.saturated:
         return Tried(load, "missed", score=max(score, 1.001), objective=KEEPS_TIME)
     if step.outcome == "bad":
         return Tried(load, "saturated", why=f"the relay gave way first ({step.why})")
-    return Tried(load, "held", score=min(score, 0.999))
+    return Tried(load, "held", score=min(score, 0.999), objective=KEEPS_TIME)
 
 
 def _load(step: Step, over: Over) -> float:
@@ -149,10 +150,15 @@ def _load(step: Step, over: Over) -> float:
 
 
 def _share(objective: Objective, got: float) -> float:
-    """Return value over limit, or limit over value where more is better, within sensible bounds."""
-    above, below = (
-        (got, objective.value) if objective.operator in ("<", "<=") else (objective.value, got)
-    )
+    """Return value over limit, or limit over value where more is better, within sensible bounds.
+
+    Of a share that is 100 % at best it is what it falls short of that: 99 % is far from 95 %.
+    """
+    above, below = got, objective.value
+    if objective.operator in (">", ">="):
+        above, below = below, above
+        if objective.metric.endswith("health_score"):
+            above, below = 100 - got, 100 - objective.value
     if objective.operator in ("==", "!="):
         return SCORE_LEAST if objective.is_met_by(got) else SCORE_MOST
     if below <= 0:

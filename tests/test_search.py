@@ -19,11 +19,14 @@ def random_of(seed: int) -> random.Random:
     return random.Random(seed)  # noqa: S311 - reproducible, and no secret
 
 
-def held(load: float, score: float = 0.2) -> Tried:
-    return Tried(load, "held", score=score)
+SLOW = "p95 < 1s"
 
 
-def missed(load: float, score: float = 5.0, objective: str = "p95 < 1s") -> Tried:
+def held(load: float, score: float = 0.2, objective: str = SLOW) -> Tried:
+    return Tried(load, "held", score=score, objective=objective)
+
+
+def missed(load: float, score: float = 5.0, objective: str = SLOW) -> Tried:
     return Tried(load, "missed", score=score, objective=objective)
 
 
@@ -171,8 +174,8 @@ def test_a_step_on_the_line_ends_the_search() -> None:
     """Two steps within their noise of the objective say that the capacity lies there."""
     quest = Quest(start=100, limit=10_000)
     near = [
-        Tried(141, "held", score=0.99, noise=0.02),
-        Tried(141, "missed", score=1.01, noise=0.02),
+        Tried(141, "held", score=0.99, noise=0.02, objective=SLOW),
+        Tried(141, "missed", score=1.01, noise=0.02, objective=SLOW),
     ]
     found = next_step([held(100, 0.1), missed(200, 9), missed(200, 9), *near], quest)
     assert isinstance(found, Found)
@@ -180,6 +183,35 @@ def test_a_step_on_the_line_ends_the_search() -> None:
     assert found.low is not None
     assert found.high is not None
     assert 134 <= found.low < 141 < found.high <= 148
+
+
+@pytest.mark.parametrize("truth", [130, 190, 199])
+@pytest.mark.parametrize("flat", [SLOW, "health > 95%"])
+def test_a_score_that_does_not_rise_with_the_load_is_no_line(truth: float, flat: str) -> None:
+    """Near the objective at every load that is held, it says nothing of where it is crossed."""
+
+    def step(load: float) -> Tried:
+        return missed(load, 10) if load > truth else held(load, 0.95, flat)
+
+    found, _ = searched(step, Quest(start=100, limit=3200))
+    assert found.kind == "between"
+    assert found.low is not None
+    assert found.high is not None
+    assert found.low <= truth <= found.high
+
+
+def test_one_disturbed_step_does_not_outvote_two() -> None:
+    """However far off it was: a load that held twice is held."""
+    hiccup = [missed(400, 20)]
+
+    def step(load: float) -> Tried:
+        if load == 400 and hiccup:
+            return hiccup.pop()
+        return held(load, 0.5) if load < 2000 else missed(load)
+
+    found, tried = searched(step, Quest(start=100, limit=3200))
+    assert [one.load for one in tried][:5] == [100, 200, 400, 400, 400]
+    assert found.capacity == pytest.approx(2000, rel=0.05)
 
 
 def test_a_search_uses_six_steps_at_most_behind_the_first_that_failed() -> None:
@@ -294,7 +326,7 @@ def test_a_search_that_cannot_be_meant_is_refused(wrong: dict[str, float]) -> No
 
 
 def test_steps_at_one_load_are_taken_together() -> None:
-    """A level's score is the mean of the logarithms, and its noise falls with the steps."""
+    """A level's score is the middle of the logarithms, and its noise falls with the steps."""
     [level] = levels_of([Tried(5, "held", 0.5, noise=0.1), Tried(5, "missed", 2.0, noise=0.1)])
     assert level.log_score == pytest.approx(0.0)
     assert level.disagrees

@@ -76,6 +76,24 @@ OBJECTIVES: list[tuple[dict[str, Any], Search, list[str]]] = [
         Search(),
         ["delivery_ms.p95 < 1000 for 5s stop"],
     ),
+    # Of two on one metric the stricter.
+    (
+        {"objectives": ["delivery_ms.p95 < 1s for 5s", "load: delivery_ms.p95 < 5s"]},
+        Search(),
+        ["delivery_ms.p95 < 1000 for 5s stop"],
+    ),
+    (
+        {},
+        Search(
+            objectives=(
+                "delivery_ms.p95 < 200ms",
+                "delivery_ms.p95 < 500ms",
+                "connections.health_score > 90",
+                "connections.health_score > 99",
+            )
+        ),
+        ["delivery_ms.p95 < 200 for 20s stop", "connections.health_score > 99 for 20s stop"],
+    ),
     (
         {"objectives": ["edits.lost == 0"]},
         Search(hold_s=4),
@@ -153,6 +171,9 @@ BAD: list[tuple[Search, type[RelayLoadError], str]] = [
     (Search(limit=1e6), UsageError, "up to 100,000"),
     (Search(start=2.5), UsageError, "whole"),
     (Search(edits_per_s=0), UsageError, "nothing can be measured"),
+    (Search(over="edits", limit=float("inf")), UsageError, "--limit inf is no load"),
+    (Search(start=float("nan")), UsageError, "--start nan is no load"),
+    (Search(edits_per_s=float("inf")), UsageError, "--edits-per-s inf is no load"),
     (Search(over="both", edits_per_s=0), UsageError, "nothing can be measured"),
     (Search(objectives=("latency < 3",)), ScenarioError, "no metric is called latency"),
     (Search(objectives=("edits.lost == 0",)), ScenarioError, "known after the load only"),

@@ -42,8 +42,12 @@ SCORES: list[tuple[str, float | None, bool | None, float | None]] = [
     ("delivery_ms.p95 < 1s", 2500, False, 2.5),
     ("edits.error_rate < 5%", 0, True, 0.01),
     ("edits.error_rate < 5%", 0.1, False, 2.0),
-    ("connections.health_score > 90", 45, False, 2.0),
-    ("connections.health_score > 90", 0, False, 100.0),
+    ("edits.per_second > 90", 45, False, 2.0),
+    ("edits.per_second > 90", 0, False, 100.0),
+    ("connections.health_score > 90", 70, False, 3.0),
+    ("connections.health_score > 90%", 99, True, 0.1),
+    ("connections.health_score > 100", 99, False, 100.0),
+    ("connections.health_score >= 100", 100, True, 0.01),
     ("edits.lost == 0", 0, True, 0.01),
     ("edits.lost == 0", 3, False, 100.0),
     ("edits.failed < 0", 3, False, 100.0),
@@ -106,11 +110,25 @@ def test_for_a_calibration_the_roles_change() -> None:
     tried = tried_of(steps, over="connections", subject="generator")
     outcomes = [one.outcome for one in tried]
     assert outcomes == ["held", "missed", "saturated", "unclear", "missed", "saturated"]
-    assert tried[0].score == pytest.approx(0.5)
+    assert tried[0].score == pytest.approx(0.1)
     assert tried[1].score == pytest.approx(2.0)
     assert tried[1].objective == "the worker keeps its schedule"
     assert tried[2].why == "the relay gave way first (it was slow)"
     assert tried[4].score == pytest.approx(1.2)
+
+
+def test_a_worker_that_is_busy_and_in_time_is_far_from_its_limit() -> None:
+    """It is late that ends a calibration, and lateness that says how near that is."""
+    busy = step(1, 10, generator=StepGenerator(lateness_p99_ms=5, cpu_share=0.99))
+    [tried] = tried_of([busy], over="connections", subject="generator")
+    assert tried.outcome == "held"
+    assert tried.score == pytest.approx(0.1)
+
+
+def test_what_a_lost_worker_had_open_was_not_refused() -> None:
+    """A step that is doubtful says nothing of the relay, whatever it may have refused."""
+    lost = step(1, 40, outcome="doubtful", relay="refused", figures=StepFigures(refused=1))
+    assert tried_of([lost], over="connections")[0].outcome == "unclear"
 
 
 def test_what_a_relay_let_in_is_no_load_of_edits() -> None:

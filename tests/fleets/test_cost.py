@@ -87,6 +87,11 @@ def test_deliveries_are_edits_times_the_other_members() -> None:
     assert planned_deliveries(only) == 120 * 9
     ramp = scenario.phases[2].model_copy(update={"edits_per_minute_start": 0.0})
     assert planned_deliveries(only.model_copy(update={"phases": (ramp,)})) == 60 * 9
+    search = {"kind": "stress", "max_connections": 8, "max_edits_per_minute": 600.0}
+    grows = scenario.phases[2].model_copy(
+        update={**search, "connections": 5, "step_edits_per_minute": 60.0}
+    )
+    assert planned_deliveries(only.model_copy(update={"phases": (grows,)})) == 1200 * 7
 
 
 @pytest.mark.parametrize(

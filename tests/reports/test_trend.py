@@ -107,6 +107,16 @@ def test_at_least_is_no_fall_and_below_is_one() -> None:
     assert trend_of([*weeks, line(3, None, kind="died", low=100.0, high=200.0)]).has_regressed
 
 
+def test_a_relay_that_dies_at_the_first_load_has_fallen() -> None:
+    """It held nothing that was tried: no worse can be said of a relay."""
+    weeks = [line(1, 1000), line(2, 1000)]
+    trend = trend_of([*weeks, line(3, None, kind="died", low=None, high=500.0)])
+    assert trend.has_regressed
+    assert "fell to below 500 connections, at which the relay died, 50.0% below" in trend.sentence
+    told = capacity_text(line(1, None, kind="died", low=None, high=500.0))
+    assert told == "below 500: the relay died at it"
+
+
 def test_a_bound_from_below_counts_where_it_says_something() -> None:
     """That it was 500 or more then hides no fall to 700; that it was 1000 or more shows one."""
     least = [line(n, None, kind="at_least", low=500.0, high=None) for n in (3, 4, 5)]
@@ -143,6 +153,14 @@ def test_a_change_of_level_is_found_where_it_is() -> None:
     assert change.run_id == "run-12"
     assert change.share == pytest.approx(-0.2, abs=0.03)
     assert (change.version_before, change.version_after) == ("0", "1")
+
+
+def test_a_steady_decline_is_told() -> None:
+    """Steps that are too small to be told add up to one that is not."""
+    levels = (1000, 955, 912, 871, 832)
+    changes = trend_of([line(n, levels[n // 10]) for n in range(50)]).changes
+    assert [change.run_id for change in changes] == ["run-20", "run-40"]
+    assert all(change.share < -0.05 for change in changes)
 
 
 def test_noise_alone_is_no_change() -> None:
