@@ -210,22 +210,33 @@ def sweep(
 
     `store` (s3://bucket/prefix or block:NAME; else RELAY_LOAD_STORE, or the local one) lets it
     see which runs are alive; without one, expiry alone decides. `flow_run` is the id of one whose
-    heartbeat has stopped: unless its lease is alive it is marked as crashed, and what it holds
-    goes at once. Without AWS credentials, by `aws_credentials_block` or the usual chain, nothing
-    is looked for in an account. Raises FleetError if something remains.
+    heartbeat has stopped: if nobody raises its lease it is marked as crashed, and what it holds
+    goes at once. It is looked for in the store that it was itself given, if it was; of one that
+    is not there nothing is known, and nothing of it goes before its time. Without AWS
+    credentials, by `aws_credentials_block` or the usual chain, nothing is looked for in an
+    account. Raises FleetError if something remains.
     """
     block = aws_credentials_block
-    url = store or os.environ.get("RELAY_LOAD_STORE")
+    identity = UUID(flow_run.removeprefix(FLOW_RUN)) if flow_run else None
+    own = _store_of(identity) if identity else None
+    url = own or store or os.environ.get("RELAY_LOAD_STORE")
     results = Path(os.environ.get("RELAY_LOAD_RESULTS") or "results")
     with opened_store(url, results) as runs:
         is_running = running_by_lease(runs) if runs else lambda _: None
         run_id = None
-        if flow_run:
-            identity = UUID(flow_run.removeprefix(FLOW_RUN))
+        if identity:
             run_id = identity.hex[-RUN_TAIL:]
             names = [name for name in runs.folders(RUNS) if name.endswith(run_id)] if runs else []
-            if any(is_running(name) for name in names):
+            goes_on = [is_running(name) for name in names]
+            if any(goes_on):
                 get_run_logger().info("%s goes on: its lease is alive", names[0])
+                return []
+            if False not in goes_on:
+                get_run_logger().warning(
+                    "nothing is known of a run …%s in %s: what it holds goes when its time is over",
+                    run_id,
+                    url or "the local store",
+                )
                 return []
             if not dry_run:
                 _mark_crashed(identity)
@@ -272,6 +283,16 @@ def _report(store: Store, results: Path, tail: str, *, dry_run: bool) -> list[st
     for run_id in made:
         get_run_logger().info("the report of %s was owed, and is made", run_id)
     return made
+
+
+def _store_of(identity: UUID) -> str | None:
+    """Return the store that a flow run was given as its parameter, if it was."""
+    with get_client(sync_client=True) as client:
+        try:
+            given = client.read_flow_run(identity).parameters.get("store")
+        except ObjectNotFound:
+            return None
+    return given if isinstance(given, str) and given else None
 
 
 def _mark_crashed(identity: UUID) -> None:

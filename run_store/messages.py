@@ -157,13 +157,15 @@ class Status(Message):
     """A worker's heartbeat, rewritten every second or two.
 
     `leaving` is set from the first beat after a notice on; what the worker could not ship
-    before the deadline is lost with its machine.
+    before the deadline is lost with its machine. `began_us` tells an agent from the one that a
+    worker had before: each counts from nothing.
     """
 
     worker: str
     attempt: int
     beat: int
     at_us: int
+    began_us: int = 0
     state: Literal["starting", "ready", "running", "stopping", "stopped", "failed"]
     order: int = 0
     phase: str = ""

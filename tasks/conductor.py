@@ -11,6 +11,7 @@ from run_store.errors import DeadlineError, FleetError, InterruptedRunError, Sto
 from run_store.layout import phase_label
 from run_store.messages import Order, PhaseRecord
 from run_store.schedule import connections_planned
+from tasks.beats import PROMPT_S
 from tasks.cuts import Cuts
 from tasks.deadlines import load_lasts_at_most_s
 from tasks.fleets.base import Fleet, Worker
@@ -250,8 +251,10 @@ class Conductor:
     async def until_done(self, order: Order) -> bool:
         """Wait until every live worker has done an order, or none is left; False if it was cut."""
         late_s = blind_s = 0.0
+        looked_at = time.monotonic()
         while True:
             await self._look(order)
+            looked_at, before = time.monotonic(), looked_at
             over = now_us() >= self.book.ends_us(order)
             if not self.roll.alive and not over:
                 self.book.cut(order, now_us(), "every worker was lost")
@@ -266,13 +269,17 @@ class Conductor:
             if not waiting:
                 return not self.book.is_cut(order)
             pause_s = LOOK_AT_END_EVERY_S if over else LOOK_EVERY_S
-            if over and self.roll.is_blind:
-                blind_s += pause_s
-            elif over:
-                late_s += pause_s
+            if over:
+                # What a look took beyond a moment the store did not answer in: time that passed.
+                passed_s = looked_at - before
+                prompt_s = 0.0 if self.roll.is_blind else min(passed_s, pause_s + PROMPT_S)
+                late_s, blind_s = late_s + prompt_s, blind_s + passed_s - prompt_s
             if late_s > FINISH_WITHIN_S or blind_s > STORE_AWAY_AT_MOST_S:
+                waited_s = late_s + blind_s
                 for name in waiting:
-                    self.roll.lose(name, f"did not finish within {late_s:.0f} s of the phase's end")
+                    self.roll.lose(
+                        name, f"did not finish within {waited_s:.0f} s of the phase's end"
+                    )
                 return not self.book.is_cut(order)
             await asyncio.sleep(pause_s)
 

@@ -53,9 +53,14 @@ class OrderBook:
         return await asyncio.to_thread(self._store.get_message, key, Order)
 
     async def stop(self, at_us: int, reason: str) -> None:
-        """Write the order that ends all."""
+        """Write the order that ends all, behind any that was written though no answer told so."""
         order = stop_order(self.progress, starts_at_us=at_us, reason=reason)
-        key = self._context.layout.order(order.attempt, order.number)
+        while True:
+            key = self._context.layout.order(order.attempt, order.number)
+            there = await asyncio.to_thread(self._store.get_message, key, Order)
+            if there is None or there.action == "stop":
+                break
+            order = order.model_copy(update={"number": order.number + 1})
         await asyncio.to_thread(self._store.put_message, key, order)
 
     def part_done(self, order: Order, at_us: int) -> None:

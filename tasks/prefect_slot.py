@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import httpx
 
@@ -16,12 +16,18 @@ log = logging.getLogger(__name__)
 
 LEASE_S = 60.0
 """How long Prefect keeps the slot of a flow that was killed; it takes no less."""
+ASK_EVERY_S = 5.0
 SAY_EVERY_S = 60.0
 
 
 @contextlib.asynccontextmanager
-async def prefect_slot(name: str, *, within_s: float) -> AsyncIterator[None]:
+async def prefect_slot(
+    name: str, *, within_s: float, still_waits: Callable[[], Awaitable[str]] | None = None
+) -> AsyncIterator[None]:
     """Hold the one slot of a limit among the deployed runs of this Prefect server.
+
+    `still_waits` is asked every few seconds: it returns which run has what is waited for, if that
+    is known, and ends the waiting by what it raises.
 
     The limit is made if it is missing. Other runs take none: a server that lives no longer than
     they do never frees the slot of one that was killed. Raises DeadlineError; a Prefect that
@@ -38,11 +44,11 @@ async def prefect_slot(name: str, *, within_s: float) -> AsyncIterator[None]:
         yield
         return
     async with _let_go_if_possible(name) as held:
-        deadline = time.monotonic() + within_s
+        deadline, said_at = time.monotonic() + within_s, float("-inf")
         while True:
             slot = concurrency(
                 name,
-                timeout_seconds=SAY_EVERY_S,
+                timeout_seconds=ASK_EVERY_S,
                 lease_duration=LEASE_S,
                 strict=True,
                 raise_on_lease_renewal_failure=False,
@@ -57,7 +63,12 @@ async def prefect_slot(name: str, *, within_s: float) -> AsyncIterator[None]:
                         f"Prefect's limit {name} was not free within {within_s:g} s.",
                         hint=f"See who holds it: prefect gcl inspect {name}",
                     ) from None
-                current_observer().step("prepare", f"waiting for a slot of Prefect's limit {name}")
+                holder = await still_waits() if still_waits else ""
+                if time.monotonic() - said_at > SAY_EVERY_S:
+                    said_at = time.monotonic()
+                    has = f"run {holder} has it" if holder else "another run has it"
+                    text = f"waiting for a slot of Prefect's limit {name}: {has}"
+                    current_observer().step("prepare", text)
             except (ConcurrencySlotAcquisitionError, httpx.HTTPError, OSError) as error:
                 log.warning("Prefect's limit %s is not held: %s", name, error)
                 break

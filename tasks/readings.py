@@ -1,8 +1,8 @@
 """The fleet's heartbeats summed at an instant, and what lies between two of them: pure.
 
-Counts and histograms in a heartbeat are sums since its agent started, so the difference of two
-readings is what happened between them. All of it is approximate: a heartbeat is up to two
-seconds old, and a histogram's buckets are 5 % wide.
+Counts and histograms in a heartbeat are sums since its agent started, and go on where another took
+its place, so the difference of two readings is what happened between them. All of it is
+approximate: a heartbeat is up to two seconds old, and a histogram's buckets are 5 % wide.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from run_store.histogram import Histogram, merge
-from run_store.messages import Status, Vitals
+from run_store.messages import Counts, Status, Vitals
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,22 @@ def reading_of(
     )
 
 
+def told_on(earlier: Status, status: Status) -> Status:
+    """Return the heartbeat of a worker's new agent, counting on from what the one before had.
+
+    An agent that is started anew counts from nothing; the worker's sums must not fall by that.
+    """
+    counts = {
+        name: getattr(earlier.counts, name) + getattr(status.counts, name)
+        for name in Counts.model_fields
+    }
+    histograms = {
+        name: merge([getattr(earlier, name), getattr(status, name)])
+        for name in ("acknowledgement", "delivery", "lateness")
+    }
+    return status.model_copy(update={"counts": Counts(**counts), **histograms})
+
+
 def _relay_of(vitals: Vitals) -> RelayReading:
     return RelayReading(
         at_us=vitals.relay_at_us or 0,
@@ -142,7 +158,7 @@ class Stretch:
     def count(self, name: str) -> int:
         """Return by how much one of a reading's counts grew."""
         grown = int(getattr(self.last, name)) - int(getattr(self.first, name))
-        return max(grown, 0)  # an agent that was restarted counts from nothing
+        return max(grown, 0)
 
     def histogram(self, name: str) -> Histogram:
         """Return what one of a reading's histograms counted."""

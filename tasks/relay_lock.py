@@ -96,7 +96,7 @@ class RelayLock:
         self._store = store
         self._relay = relay_url
         self._folder = relay_claims(relay_name(relay_url))
-        self._stop = RunLayout(run_id).stop
+        self._run_id = run_id
         self._within_s = within_s
         self._expires_after_s = expires_after_s
         self._every_s = every_s
@@ -152,6 +152,8 @@ class RelayLock:
         deadline, said, said_at = time.monotonic() + self._within_s, "", 0.0
         while True:
             try:
+                # Whoever was asked to stop takes no turn that has come meanwhile.
+                await refuse_if_stopped(self._store, self._run_id)
                 ahead = await self._look()
             except StoreError as error:
                 if time.monotonic() - self._answered_at > STORE_AWAY_AT_MOST_S:
@@ -162,8 +164,6 @@ class RelayLock:
             if not ahead:
                 self._holds = True
                 return
-            if await asyncio.to_thread(self._store.get, self._stop) is not None:
-                raise InterruptedRunError("The run was asked to stop while it waited for its turn.")
             holder, now = ahead[0].run_id, time.monotonic()
             if now > deadline:
                 raise DeadlineError(
@@ -259,8 +259,33 @@ async def turn_at_relay(context: RunContext, *, is_own: bool) -> AsyncIterator[R
         yield lock
         return
     name = f"relay-{relay_name(context.relay_url)}"
-    async with prefect_slot(name, within_s=WAITS_AT_MOST_S), lock:
+    store = context.store()
+
+    async def still_waits() -> str:
+        """Return who has the relay. Raises InterruptedRunError once nobody wants this run."""
+        with contextlib.suppress(StoreError):
+            await refuse_if_stopped(store, context.run_id)
+            return await asyncio.to_thread(holder_of, store, context.relay_url)
+        return ""
+
+    async with prefect_slot(name, within_s=WAITS_AT_MOST_S, still_waits=still_waits), lock:
         yield lock
+
+
+async def refuse_if_stopped(store: Store, run_id: str) -> None:
+    """Raise InterruptedRunError if somebody asked for a run's end while it waits."""
+    if await asyncio.to_thread(store.get, RunLayout(run_id).stop) is not None:
+        raise InterruptedRunError("The run was asked to stop while it waited for its turn.")
+
+
+def holder_of(store: Store, relay_url: str) -> str:
+    """Return the run whose claim to a relay comes first, whether it lives or not; empty if none."""
+    claims = [
+        claim
+        for key in store.keys(relay_claims(relay_name(relay_url)))
+        if (claim := store.get_message(key, RelayClaim)) is not None and claim.number
+    ]
+    return min(claims, key=lambda claim: (claim.number, claim.token)).run_id if claims else ""
 
 
 def free_relay(store: Store, relay_url: str, run_id: str) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections import Counter
 from collections.abc import Sequence
 
 from run_store.errors import StoreError
@@ -15,6 +16,7 @@ from tasks.beats import Beats
 from tasks.fleets.base import Fleet, Worker
 from tasks.instants import now_us
 from tasks.observation import current_observer
+from tasks.readings import told_on
 from tasks.run_context import RunContext
 
 log = logging.getLogger(__name__)
@@ -30,12 +32,14 @@ class RollCall:
 
     `is_blind` says that the last look could not read every heartbeat; `stop_asked` why the run
     shall end, if somebody asked for it. Whoever orders the stop sets `stop_is_ordered`: an
-    agent that stops before is lost.
+    agent that stops before is lost. `begun_anew` counts how often a worker's agent took the place
+    of one that died; what that one had counted stays in its `statuses`.
     """
 
     def __init__(self, context: RunContext, fleet: Fleet, workers: Sequence[Worker]) -> None:
         self.statuses: dict[str, Status] = {}
         self.lost: dict[str, LostWorker] = {}
+        self.begun_anew: Counter[str] = Counter()
         self.stop_asked = ""
         self.stop_is_ordered = False
         self.is_blind = False
@@ -46,6 +50,7 @@ class RollCall:
         self._workers = {worker.name: worker for worker in workers}
         self._store = context.store()
         self._beats = Beats()
+        self._earlier: dict[str, Status] = {}
 
     @property
     def names(self) -> list[str]:
@@ -133,11 +138,11 @@ class RollCall:
     async def _heard(self, name: str, status: Status | None, took_s: float) -> None:
         if name in self.lost:
             if status is not None and status.leaving is not None:
-                self.statuses[name] = status  # it still ships, and says what
+                self._keep(name, status)  # it still ships, and says what
             return
         silent_s = 0.0
         if status is not None:
-            self.statuses[name] = status
+            self._keep(name, status)
             silent_s = self._beats.heard(name, status.beat, took_s=took_s)
             if status.leaving is not None:
                 self.lose(name, f"leaves: {status.leaving.reason}")
@@ -153,6 +158,17 @@ class RollCall:
             await self._last_word(name)
         elif silent_s > SILENT_AFTER_S:
             self.lose(name, f"has not been heard for {silent_s:.0f} s")
+
+    def _keep(self, name: str, status: Status) -> None:
+        """Take a worker's heartbeat for its last, on top of what an agent before it counted."""
+        before = self.statuses.get(name)
+        if before is not None and before.began_us != status.began_us:
+            self._earlier[name] = before
+            self.begun_anew[name] += 1
+            log.warning("the agent of %s was started anew", name)
+            current_observer().warn(f"the agent of {name} died and was started anew")
+        earlier = self._earlier.get(name)
+        self.statuses[name] = told_on(earlier, status) if earlier else status
 
     async def _is_alive(self, name: str) -> bool:
         """Ask the fleet for a worker; one of which nothing can be learnt is judged by its beat."""
@@ -173,7 +189,7 @@ class RollCall:
         except StoreError:
             return
         if status is not None:
-            self.statuses[name] = status
+            self._keep(name, status)
         if status is not None and status.state == "stopped":
             self._has_stopped(name, status)
         elif status is not None and status.state == "failed":

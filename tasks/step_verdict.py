@@ -34,7 +34,7 @@ BUSY_SHARE = BUSY_CPU_PERCENT / 100
 class Held:
     """A step that is over: what was wanted when, and all readings from its beginning on.
 
-    `lost` says which workers were lost in it.
+    `lost` says which workers were lost in it, `begun_anew` which agents died and came back.
     """
 
     number: int
@@ -47,6 +47,7 @@ class Held:
     ended_us: int
     readings: Sequence[Reading]
     lost: Sequence[str] = ()
+    begun_anew: Sequence[str] = ()
 
 
 def judge_step(held: Held, objectives: Sequence[Objective]) -> Step:
@@ -195,6 +196,11 @@ def _outcome(
     short = open_now < OPEN_SHARE * wanted
     said: tuple[tuple[bool, Outcome, str], ...] = (
         (bool(held.lost), "doubtful", f"{', '.join(held.lost)} was lost in it"),
+        (
+            bool(held.begun_anew),
+            "doubtful",
+            f"the agent of {', '.join(held.begun_anew)} died in it and was started anew",
+        ),
         (bool(trouble), "bad", trouble),
         (generator.saturated and bool(missed or short), "generator_saturated", generator.why),
         (bool(missed), "bad", missed),

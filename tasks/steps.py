@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Protocol
@@ -75,6 +76,7 @@ class Steps:
         self._read = False
         self._rested_after = 0
         self._lost_before: set[str] = set()
+        self._begun_before: Counter[str] = Counter()
 
     async def run(self) -> Halt:
         """Carry out steps until there is no further one; return why.
@@ -112,6 +114,7 @@ class Steps:
         """Order the next step, unless there is none."""
         conductor, scenario, phase = self._conductor, self._context.scenario, self._phase
         if conductor.why_ending:
+            await self._end_unheard()
             return Halt(conductor.why_ending)
         # In a thread: who waits for a relay that died does not hold up the rest.
         level = await asyncio.to_thread(self._chooses, scenario, phase, list(self.done))
@@ -124,7 +127,9 @@ class Steps:
         begins_us = soon_us()
         ends_us = begins_us + round(course.duration_s * 1e6)
         first_us = self.orders[0].starts_at_us if self.orders else begins_us
-        if self.orders and ends_us > first_us + round(phase.duration_s * 1e6):
+        too_late = self.orders and ends_us > first_us + round(phase.duration_s * 1e6)
+        # One that was ordered in time goes on, though no answer told so.
+        if too_late and await conductor.book.next_written() is None:
             return no_time_left(phase, course)
         order = step_order(
             scenario,
@@ -140,12 +145,24 @@ class Steps:
         self.orders.append(order)
         self._in_force = (level, order)
         self._lost_before = set(conductor.roll.lost)
+        self._begun_before = conductor.roll.begun_anew.copy()
         conductor.watch.phase_begins(
             phase.name, judges=False, lasts_s=order.duration_s + WATCHED_BEHIND_S
         )
         conductor.roll.phase, conductor.roll.order = self._label, order
         current_observer().phase_began(order, self._label)
         return None
+
+    async def _end_unheard(self) -> None:
+        """Have a step come to its end that was ordered though no answer told so."""
+        conductor = self._conductor
+        there = await conductor.book.next_written()
+        if there is None or there.phase is None or there.phase.index != self._index:
+            return
+        order = await conductor.book.issue(there)
+        self.orders.append(order)
+        conductor.roll.phase, conductor.roll.order = self._label, order
+        await conductor.until_done(order)
 
     async def _rested(self, level: Level) -> bool:
         """Let the relay work off what an overload left behind; False if that was cut short.
@@ -214,6 +231,7 @@ class Steps:
                     if reading.at_us >= order.starts_at_us
                 ],
                 lost=sorted(set(conductor.roll.lost) - self._lost_before),
+                begun_anew=sorted(conductor.roll.begun_anew - self._begun_before),
             ),
             stop_objectives(scenario, phase, has_metrics=self._context.has_metrics),
         )

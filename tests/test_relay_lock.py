@@ -9,14 +9,14 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
-from run_store.errors import DeadlineError, InterruptedRunError
+from run_store.errors import DeadlineError, InterruptedRunError, StoreError
 from run_store.layout import RunLayout, relay_claims
 from run_store.messages import RelayClaim
 from run_store.store import Store, StoreAddress
 from tasks import prefect_slot as slots
 from tasks.local_services import free_port
 from tasks.observation import Silent, showing
-from tasks.relay_lock import RelayLock, ahead_of, free_relay, relay_name
+from tasks.relay_lock import RelayLock, ahead_of, free_relay, holder_of, relay_name
 from tests.waiting import wait_for
 
 RELAY = "ws://127.0.0.1:8081/"
@@ -178,6 +178,37 @@ async def test_a_waiting_run_can_be_stopped(store_address: StoreAddress) -> None
             async with lock(store, "waiting"):
                 pass
         assert len(store.keys(folder)) == 1
+    # Nor does it take a turn that has come meanwhile.
+    with pytest.raises(InterruptedRunError, match="asked to stop"):
+        async with lock(store, "waiting"):
+            pass
+    assert store.keys(folder) == []
+
+
+async def test_one_bad_answer_ends_no_waiting(
+    store_address: StoreAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store that is away for a moment is asked again, whatever it was asked for."""
+    store, get, refusals = Store(store_address), Store.get, [1, 1]
+
+    def sometimes(self: Store, key: str) -> bytes | None:
+        if key == RunLayout("patient").stop and refusals:
+            refusals.pop()
+            raise StoreError("503")
+        return get(self, key)
+
+    monkeypatch.setattr(Store, "get", sometimes)
+    async with lock(store, "patient"):
+        assert not refusals
+
+
+def test_the_holder_is_the_first_that_has_chosen(store_address: StoreAddress) -> None:
+    """One that still chooses holds nothing yet; of a relay without claims nobody is named."""
+    store, folder = Store(store_address), relay_claims(relay_name(RELAY))
+    assert holder_of(store, RELAY) == ""
+    for one in (claim("a", 0), claim("b", 2), claim("c", 1)):
+        store.put_message(f"{folder}{one.run_id}.{one.token}.json", one)
+    assert holder_of(store, RELAY) == "run-c"
 
 
 async def test_a_prefect_that_is_away_holds_up_no_run(
@@ -217,7 +248,7 @@ async def test_deployed_runs_share_a_limit_of_prefect(
     prefect_api: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The limit is made where it is missing, lets one in at a time, and is free afterwards."""
-    monkeypatch.setattr(slots, "SAY_EVERY_S", 1.0)
+    monkeypatch.setattr(slots, "ASK_EVERY_S", 1.0)
     monkeypatch.setenv("PREFECT__RUNTIME__DEPLOYMENT__ID", "a-deployment")
     name = f"relay-{relay_name(RELAY)}"
     with temporary_settings({PREFECT_API_URL: prefect_api}):
@@ -225,6 +256,26 @@ async def test_deployed_runs_share_a_limit_of_prefect(
             with pytest.raises(DeadlineError, match=f"prefect gcl inspect {name}"):
                 async with slots.prefect_slot(name, within_s=0.5):
                     pass
+
+            async def nobody_wants_it() -> str:
+                raise InterruptedRunError("asked to stop")
+
+            with pytest.raises(InterruptedRunError):
+                async with slots.prefect_slot(name, within_s=60, still_waits=nobody_wants_it):
+                    pass
+
+            asked = []
+
+            async def who_has_it() -> str:
+                asked.append(name)
+                return "run-7"
+
+            told = Told()
+            with showing(told), pytest.raises(DeadlineError):
+                async with slots.prefect_slot(name, within_s=1.5, still_waits=who_has_it):
+                    pass
+            assert asked
+            assert told.texts == [f"waiting for a slot of Prefect's limit {name}: run run-7 has it"]
         async with slots.prefect_slot(name, within_s=5), get_client() as client:
             limit = await client.read_global_concurrency_limit_by_name(name)
     assert (limit.limit, limit.active_slots) == (1, 1)

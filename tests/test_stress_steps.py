@@ -276,6 +276,26 @@ def test_a_step_is_judged_by_its_readings(
     assert judged.why
 
 
+def test_a_step_in_which_an_agent_began_anew_is_doubtful() -> None:
+    """Its connections were gone for a while, and that says nothing of the relay."""
+    readings = [Reading(at_us=at_s * S, connections_open=20) for at_s in range(21)]
+    held = Held(
+        number=1,
+        attempt=1,
+        order=1,
+        phase="00-load",
+        level=Level(20, 1.0),
+        started_us=0,
+        judged_from_us=5 * S,
+        ended_us=20 * S,
+        readings=readings,
+        begun_anew=["worker-2"],
+    )
+    judged = judge_step(held, [])
+    assert judged.outcome == "doubtful"
+    assert "worker-2 died in it" in judged.why
+
+
 def test_workers_that_are_late_bound_nothing() -> None:
     """An objective missed while edits began late is the generator's, not the relay's."""
     late = [

@@ -77,6 +77,7 @@ class Agent:
             attempt=config.attempt,
             beat=0,
             at_us=self.clock.now_us(),
+            began_us=self.clock.now_us(),
             state="starting",
             versions=versions(),
             host=host_facts(),
@@ -144,6 +145,8 @@ class Agent:
     def _signalled(self, name: str, me: asyncio.Task[Any] | None) -> None:
         self._signals += 1
         self.stop(f"told to by {name}")
+        # Somebody is here who takes care of the machine, and fetches what cannot be shipped.
+        self._abandoned = False
         if self._signals > 1 and me is not None:
             # What is not in the bucket by now is on the disk: one try, then the end.
             self._ship_until = time.monotonic()

@@ -14,6 +14,7 @@ from run_store.agent_config import AgentConfig
 from run_store.errors import FleetError, RelayLoadError
 from tasks.cost import check_budget, estimate
 from tasks.deadlines import AROUND_A_LOAD_S, DEPLOY_WITHIN_S, PROVISION_WITHIN_S
+from tasks.fleets import deployment
 from tasks.fleets.base import Worker
 from tasks.fleets.ec2_bill import machines_gone, machines_noted
 from tasks.fleets.ec2_keys import Keys, make_keys
@@ -43,7 +44,8 @@ AROUND_S = PROVISION_WITHIN_S + DEPLOY_WITHIN_S + AROUND_A_LOAD_S + 10 * 60.0
 its deadlines, and a teardown. A limit within them would end the machines in the load."""
 RUNNING_WITHIN_S = 180.0
 SSH_WITHIN_S = 240.0
-STOP_WITHIN_S = 100.0
+STOP_WITHIN_S = deployment.GRACE_S + 105.0
+"""An agent ships for as long as it may, and what it could not is fetched behind that."""
 STOP_IN_HASTE_WITHIN_S = 15.0
 """Prefect gives a cancelled run 30 s: by then the machines' end must have been asked for."""
 GONE_WITHIN_S = 300.0
@@ -280,8 +282,12 @@ class Ec2Fleet(SshFleet):
         try:
             at_most_s = STOP_IN_HASTE_WITHIN_S if context.in_haste else STOP_WITHIN_S
             async with asyncio.timeout(at_most_s):
-                await asyncio.gather(
+                problems = await asyncio.gather(
                     *(self._release(context, name, Host(at)) for name, at in hosts.items())
+                )
+            for problem in filter(None, problems):
+                current_observer().warn(
+                    f"what {problem} could not ship was not fetched, and its machine goes now"
                 )
         except TimeoutError:
             current_observer().warn("not every machine let its agent be stopped; they go now")

@@ -36,6 +36,8 @@ class SshFleet:
         self._places: dict[str, Place] = {}
         self._looked: dict[str, tuple[float, bool]] = {}
         self._looking: dict[str, asyncio.Task[None]] = {}
+        self._deployed: dict[str, Worker] = {}
+        self._tending: asyncio.Task[None] | None = None
         self._logins: WorkerAccess | None = None
 
     async def acquire(self, context: RunContext) -> list[Worker]:
@@ -86,6 +88,8 @@ class SshFleet:
         for tries_left in reversed(range(TRIES)):
             try:
                 await self._deploy(context, worker, host)
+                self._deployed[worker.name] = worker
+                self._tending = self._tending or asyncio.create_task(self._tend(context))
                 break
             except FleetError as error:
                 await self._forget(worker.name)
@@ -136,16 +140,27 @@ class SshFleet:
         Raises FleetError; the old ones then serve until the next try.
         """
         logins, name = self._logins_of(context), worker.name
-        credentials = await logins.next_for(name)
-        if credentials is None:
+        credentials, place = await logins.next_for(name), self._places.get(name)
+        if credentials is None or place is None:
             return
         remote = self._remotes.get(name)
         if remote is None or not remote.is_open:
             host = Host.from_text(worker.where)
             remote = self._remotes[name] = await connect(host, self.access(context))
-        await deployment.give_credentials(remote, self._places[name].folder, credentials)
+        await deployment.give_credentials(remote, place.folder, credentials)
         logins.handed_over(name)
         log.info("%s has new credentials for the store", name)
+
+    async def _tend(self, context: RunContext) -> None:
+        """See to every agent until the release, whether the roll call asks for it or not.
+
+        A substitute that stands ready needs its credentials as well, and one that was lost needs
+        them to ship what it has.
+        """
+        while True:
+            for worker in list(self._deployed.values()):
+                await self.is_alive(context, worker)
+            await asyncio.sleep(LOOK_EVERY_S)
 
     async def _look(self, context: RunContext, worker: Worker) -> None:
         """See to a running agent: its credentials, and whether it still runs."""
@@ -261,6 +276,9 @@ class SshFleet:
 
     async def _stop_looking(self) -> None:
         looks = list(self._looking.values())
+        if self._tending is not None:
+            looks.append(self._tending)
+            self._tending = None
         for look in looks:
             look.cancel()
         await asyncio.gather(*looks, return_exceptions=True)
@@ -268,6 +286,7 @@ class SshFleet:
     async def _forget(self, name: str) -> None:
         remote = self._remotes.pop(name, None)
         self._places.pop(name, None)
+        self._deployed.pop(name, None)
         if remote is not None:
             await remote.close()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -12,6 +13,7 @@ from run_store.messages import Order, PhaseRecord
 from scenarios.model import Phase
 from tasks.conductor import Conductor
 from tasks.run_context import RunContext
+from tasks.stress import Halt, Level
 from tests.fake_fleet import FakeFleet
 
 
@@ -62,6 +64,22 @@ def in_steps(context: RunContext) -> RunContext:
     )
     scenario = context.scenario.model_copy(update={"phases": (steps,), "objectives": ()})
     return replace(context, scenario=scenario)
+
+
+async def ready_for(
+    context: RunContext, fleet: FakeFleet, levels: Sequence[Level | Halt]
+) -> Conductor:
+    """Return one that takes these levels of load, one after another, whatever comes of them."""
+    workers = await fleet.acquire(context)
+    await asyncio.gather(*(fleet.deploy(context, worker) for worker in workers))
+    conductor = Conductor(
+        in_steps(context),
+        fleet,
+        workers,
+        chooses=lambda _scenario, _phase, steps: levels[len(steps)],
+    )
+    await conductor.wait_until_ready()
+    return conductor
 
 
 def lose_answer(monkeypatch: pytest.MonkeyPatch, conductor: Conductor, number: int) -> list[Order]:

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from run_store.errors import FleetError, StoreError
+from tasks import conductor as conductor_module
 from tasks import roll_call
 from tasks.conductor import Conductor
 from tasks.run_context import RunContext
@@ -110,6 +112,29 @@ async def test_nobody_is_blamed_while_the_store_is_away(
         assert not record.lost
         assert [order.number for order in orders_of(context)] == [1]
         await fleet.release(context)
+
+
+async def test_a_store_that_hangs_is_borne_by_the_clock(
+    context: RunContext, fleet: FakeFleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind a phase what counts is the time that passed, however few looks that were."""
+    monkeypatch.setattr(conductor_module, "STORE_AWAY_AT_MOST_S", 2.0)
+    conductor = await ready(context, fleet)
+    looks = 0
+
+    async def look() -> None:
+        nonlocal looks
+        looks += 1
+        await asyncio.sleep(1.0)
+        conductor.roll.is_blind = True
+
+    monkeypatch.setattr(conductor.roll, "look", look)
+    with pytest.raises(FleetError, match="Every worker was lost"):
+        await conductor.run_phase(0)
+    # The phase lasts 1 s, and each further look takes one.
+    assert looks <= 6
+    reasons = [lost.reason for lost in conductor.roll.lost.values()]
+    assert all(re.fullmatch(r"did not finish within [23] s of .*", why) for why in reasons), reasons
 
 
 async def test_an_order_that_reached_the_bucket_stays_in_force(
