@@ -144,6 +144,7 @@ class Agent:
 
     def _signalled(self, name: str, me: asyncio.Task[Any] | None) -> None:
         self._signals += 1
+        log.info("told to by %s", name)
         self.stop(f"told to by {name}")
         # Somebody is here who takes care of the machine, and fetches what cannot be shipped.
         self._abandoned = False

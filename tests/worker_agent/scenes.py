@@ -342,11 +342,11 @@ def abandoned(folder: Path, server: StoreServer) -> Abandoned | None:
 
 @dataclass
 class Hasty:
-    """An agent that is told twice to end while S3 is away, and what became of its samples."""
+    """An agent whose S3 is away until it gives up, and that is then told twice to end."""
 
     run: Run
     order: Order
-    told_at: float
+    store_away_at: float
     took_s: float
     exit_code: int
     left: list[psutil.Process]
@@ -354,10 +354,14 @@ class Hasty:
     shipped: "subprocess.CompletedProcess[str]"
     broken_exit_code: int
     broken: Status
+    powered_off: str
 
 
 def hasty(folder: Path, _server: StoreServer) -> Hasty:
-    """Tell an agent twice to end while S3 is away; ship what it left; start one without browser."""
+    """Take S3 away until an agent gives up, tell it twice to end, and ship what it left.
+
+    Start one without a browser as well.
+    """
     with (
         StoreServer(folder / "s3") as server,
         start_relay() as relay,
@@ -365,18 +369,26 @@ def hasty(folder: Path, _server: StoreServer) -> Hasty:
     ):
         run.lease()
         broken = run.start("worker-2", chromium="/bin/false")
-        agent = run.start("worker-1", ship_every_s=60)
+        agent = run.start(
+            "worker-1",
+            environment=stand_ins(folder),
+            power_off=True,
+            ship_every_s=60,
+            store_grace_s=3,
+        )
         run.until("worker-1", lambda status: status.state == "ready", within_s=80)
         broken_exit_code = broken.wait(timeout=60)
         failed = run.status("worker-2")
         assert failed is not None
         order = run.order("hasty", 60, 6, begin=6, edits_per_s=4)
         run.sleep_until(order, 4)
-        server.stop()
         below = family(agent)
+        server.stop()
+        store_away_at = time.time()
+        wait_for(lambda: "samples wait" in run.log("worker-1"), within_s=60)
         told_at = time.time()
         agent.send_signal(signal.SIGTERM)
-        wait_for(lambda: "samples wait" in run.log("worker-1"), within_s=60)
+        wait_for(lambda: "told to by SIGTERM" in run.log("worker-1"), within_s=60)
         agent.send_signal(signal.SIGTERM)
         exit_code = agent.wait(timeout=80)
         took_s = time.time() - told_at
@@ -392,7 +404,7 @@ def hasty(folder: Path, _server: StoreServer) -> Hasty:
         return Hasty(
             run,
             order,
-            told_at,
+            store_away_at,
             took_s,
             exit_code,
             alive(below),
@@ -400,6 +412,7 @@ def hasty(folder: Path, _server: StoreServer) -> Hasty:
             shipped,
             broken_exit_code,
             failed,
+            powered_off(folder),
         )
 
 

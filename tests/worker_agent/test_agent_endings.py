@@ -186,6 +186,12 @@ def test_an_agent_that_is_told_the_last_word_powers_off(grown: Grown) -> None:
     assert grown.powered_off == "systemctl poweroff\n"
 
 
+def test_an_agent_that_somebody_has_come_for_leaves_its_machine_on(hasty: Hasty) -> None:
+    """It had given up waiting for its store; what it could not ship is to be fetched from it."""
+    assert "the store has not answered" in hasty.run.log("worker-1")
+    assert hasty.powered_off == ""
+
+
 def test_told_twice_an_agent_ends_at_once(hasty: Hasty) -> None:
     """With S3 away the second signal ends the waiting; browsers are closed, nothing is left."""
     assert hasty.exit_code == 130
@@ -202,7 +208,7 @@ def test_what_could_not_be_shipped_waits_in_the_spool(hasty: Hasty) -> None:
     due = {
         edit
         for edit, plan in hasty.run.planned(hasty.order).items()
-        if hasty.order.starts_at_us + plan.at_s * 1e6 < hasty.told_at * 1e6
+        if hasty.order.starts_at_us + plan.at_s * 1e6 < hasty.store_away_at * 1e6
         and plan.connection % 2 == 0
     }
     assert len(due) > 5
