@@ -135,7 +135,7 @@ async def refuses(seed: int, hold_s: float, folder: Path) -> dict[str, Any]:
     truth = draw.randint(12, 60)
     start = draw.randint(max(2, truth // 16), truth // 2)
     with start_relay("--max-connections", str(truth)) as relay:
-        asked = Search(start=start, limit=start * 32, hold_s=hold_s, settle_s=1, edits_per_s=4)
+        asked = Search(start=start, limit=start * 32, hold_s=hold_s, settle_s=1, edits_per_s=10)
         result, took_s = await search(relay, planned_search(scenario(), asked), folder)
     return row(f"refuses {seed}", truth, result, took_s)
 

@@ -192,6 +192,8 @@ async def _carried_out(
     wanted = dataclasses.replace(
         wanted, derived=plan.scenario, is_calibration=search.subject == "generator"
     )
+    if plan.note:
+        current_observer().warn(plan.note)
     async with AsyncExitStack() as held:
         if not wanted.store:
             await held.enter_async_context(local_store(wanted.results))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from run_store.capacity import Calibration, Over, Subject
@@ -17,8 +17,10 @@ from run_store.errors import UsageError
 from scenarios.durations import format_duration, parse_duration_s
 from scenarios.model import MOST_CONNECTIONS, FleetSpec, Scenario
 from scenarios.objectives import Objective, parse_objective
+from tasks.cost import members_of_document
 from tasks.search import FACTOR
 from tasks.search_answer import Quest
+from tasks.stop_rule import samples_needed
 from tasks.stress import CONNECTIONS_PER_S, SHORTEST_RAMP_S, Level
 from tasks.workers_needed import workers_needed
 
@@ -34,6 +36,10 @@ AROUND_A_STEP_S = 5.0
 WARM_UP_S = 5.0
 COOL_DOWN_AT_MOST_S = 30.0
 MOST_WORKERS = 200
+MARGIN = 1.25
+"""A step is planned with so many times the samples that its objectives need."""
+LONGEST_HOLD_S = 300.0
+"""A step that had to be held for longer, to be judged at all, is refused."""
 _JUDGED = ("delivery_ms.", "acknowledgement_ms.", "edits.error_rate", "connections.health_score")
 """Metrics that mean the same in a step as in a run: no totals, no growth."""
 
@@ -64,7 +70,8 @@ class Search:
 class SearchPlan:
     """A search, settled: the scenario that carries it out, and where its loads begin and end.
 
-    `connections` and `edits_per_s` are those of its first step.
+    `connections` and `edits_per_s` are those of its first step. `note` says what of it is not as
+    the caller asked.
     """
 
     scenario: Scenario
@@ -73,6 +80,7 @@ class SearchPlan:
     subject: Subject
     connections: int
     edits_per_s: float
+    note: str = ""
 
     @property
     def index(self) -> int:
@@ -138,6 +146,8 @@ def planned_search(
             hint="Give --connections and --edits-per-s above zero, or a scenario that has them.",
         )
     most = connections if search.over == "edits" else round(quest.limit)
+    asked_s = search.hold_s
+    search = replace(search, hold_s=_long_enough_s(scenario, search, connections, rate))
     objectives = objectives_of(scenario, search)
     derived = {
         **scenario.model_dump(mode="json", by_alias=True),
@@ -161,7 +171,41 @@ def planned_search(
         subject=search.subject,
         connections=connections,
         edits_per_s=rate,
+        note=(
+            f"each step is held for {format_duration(search.hold_s)} in place of "
+            f"{format_duration(asked_s)}: at {rate:.3g} edits/s less cannot be judged"
+            if search.hold_s > asked_s
+            else ""
+        ),
     )
+
+
+def _long_enough_s(scenario: Scenario, search: Search, connections: int, rate: float) -> float:
+    """Return how long a step is held: as asked, or until its objectives can be judged.
+
+    The first step has the fewest edits, and while the load goes on only what a worker delivers to
+    its own connections is known. Raises UsageError where that would take too long, or where
+    nothing is delivered at all.
+    """
+    workers = scenario.fleet.workers if search.subject == "relay" else 1
+    others = (members_of_document(scenario, connections) - 1) / max(workers, 1)
+    needed_s = search.hold_s
+    for one in map(parse_objective, objectives_of(scenario, search)):
+        each_s = rate * others if one.metric.startswith("delivery_ms.") else rate
+        if each_s <= 0:
+            raise UsageError(
+                f"With {connections:,} connections on their documents nothing is delivered, and "
+                f"{one.metric} is to be judged.",
+                hint="Give a larger --start, or objectives on acknowledgements.",
+            )
+        needed_s = max(needed_s, MARGIN * samples_needed(one.metric) / each_s)
+    if needed_s > max(LONGEST_HOLD_S, search.hold_s):
+        raise UsageError(
+            f"At {rate:.3g} edits/s a step would have to be held for "
+            f"{format_duration(needed_s)} until its objectives can be judged.",
+            hint="Ask for more edits: --edits-per-s, or a scenario that has more.",
+        )
+    return float(math.ceil(needed_s)) if needed_s > search.hold_s else search.hold_s
 
 
 def search_from(*, hold: str = "20s", settle: str = "5s", **given: Any) -> Search:

@@ -84,6 +84,14 @@ def value(metric: str, stretch: Stretch) -> float | None:
     return found(stretch) if found else None
 
 
+def samples_needed(metric: str) -> int:
+    """Return of how many edits or deliveries a metric is told at least; 0 if that is no matter."""
+    head, _, name = metric.partition(".")
+    if head in ("acknowledgement_ms", "delivery_ms"):
+        return _SAMPLES[name]
+    return AT_LEAST_EDITS if metric == "edits.error_rate" else 0
+
+
 def _judged_now(objective: Objective, readings: Sequence[Reading], now_us: int) -> Judged | None:
     window_s = objective.window_s
     if len(readings) < 2:  # noqa: PLR2004 - a stretch has two ends

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -32,13 +33,13 @@ def scenario(**more: Any) -> Scenario:
 
 def test_a_search_is_one_stress_phase_between_warm_up_and_cool_down() -> None:
     """It starts at the scenario's own load, in steps that double, and ends with what was held."""
-    plan = planned_search(scenario(), Search(limit=640, hold_s=10))
+    plan = planned_search(scenario(), Search(limit=640, hold_s=13))
     warm, search, cool = plan.scenario.phases
     assert plan.quest == Quest(start=40, limit=640)
     assert (warm.connections, search.connections, cool.connections) == (40, 40, None)
     assert search.has_steps
     assert search.max_connections == 640
-    assert search.step_hold_s == 10
+    assert search.step_hold_s == 13
     assert (warm.edits_per_minute, search.edits_per_minute, cool.edits_per_minute) == (120, 120, 0)
     assert plan.scenario.phases[plan.index].name == PHASE
     # Eleven steps, four repeats and seven rests of 21 s each must fit.
@@ -96,8 +97,8 @@ OBJECTIVES: list[tuple[dict[str, Any], Search, list[str]]] = [
     ),
     (
         {"objectives": ["edits.lost == 0"]},
-        Search(hold_s=4),
-        ["delivery_ms.p95 < 1000 for 4s stop", "edits.error_rate < 0.05 for 4s stop"],
+        Search(hold_s=14),
+        ["delivery_ms.p95 < 1000 for 14s stop", "edits.error_rate < 0.05 for 14s stop"],
     ),
 ]
 
@@ -111,6 +112,22 @@ def test_objectives_bound_each_step(
     plan = planned_search(scenario(**given), search)
     assert plan.scenario.objectives == ()
     assert list(plan.scenario.phases[plan.index].objectives) == wanted
+
+
+def test_a_step_is_held_until_its_objectives_can_be_judged() -> None:
+    """Twenty deliveries make a 95th percentile: with few edits that takes longer, and is said."""
+    asked = Search(start=2, hold_s=3, edits_per_s=4, objectives=("delivery_ms.p95 < 1s",))
+    one = scenario(fleet={"workers": 1})
+    plan = planned_search(one, asked)
+    [phase] = [phase for phase in plan.scenario.phases if phase.name == PHASE]
+    assert phase.step_hold_s == 7  # 1.25 x 20 deliveries, 4 a second
+    assert phase.objectives == ("delivery_ms.p95 < 1000 for 7s stop",)
+    assert plan.note.startswith("each step is held for 7s in place of 3s: at 4 edits/s")
+    enough = planned_search(one, replace(asked, edits_per_s=10))
+    assert (enough.scenario.phases[1].step_hold_s, enough.note) == (3, "")
+    # Two workers see half of it each.
+    two = scenario(fleet={"workers": 2})
+    assert planned_search(two, asked).scenario.phases[1].step_hold_s == 13
 
 
 def test_a_calibrated_fleet_is_as_large_as_the_limit_asks_for() -> None:
@@ -171,6 +188,8 @@ BAD: list[tuple[Search, type[RelayLoadError], str]] = [
     (Search(limit=1e6), UsageError, "up to 100,000"),
     (Search(start=2.5), UsageError, "whole"),
     (Search(edits_per_s=0), UsageError, "nothing can be measured"),
+    (Search(start=1, objectives=("delivery_ms.p95 < 1s",)), UsageError, "nothing is delivered"),
+    (Search(edits_per_s=0.01), UsageError, "held for 41m 40s until its objectives can be judged"),
     (Search(over="edits", limit=float("inf")), UsageError, "--limit inf is no load"),
     (Search(start=float("nan")), UsageError, "--start nan is no load"),
     (Search(edits_per_s=float("inf")), UsageError, "--edits-per-s inf is no load"),
