@@ -80,10 +80,10 @@ def reading_of(
     )
 
 
-def told_on(earlier: Status, status: Status) -> Status:
+def counting_on(earlier: Status, status: Status) -> Status:
     """Return the heartbeat of a worker's new agent, counting on from what the one before had.
 
-    An agent that is started anew counts from nothing; the worker's sums must not fall by that.
+    A restarted agent counts from nothing; the worker's sums must not fall by that.
     """
     counts = {
         name: getattr(earlier.counts, name) + getattr(status.counts, name)

@@ -16,7 +16,7 @@ from tasks.beats import Beats
 from tasks.fleets.base import Fleet, Worker
 from tasks.instants import now_us
 from tasks.observation import current_observer
-from tasks.readings import told_on
+from tasks.readings import counting_on
 from tasks.run_context import RunContext
 
 log = logging.getLogger(__name__)
@@ -32,14 +32,14 @@ class RollCall:
 
     `is_blind` says that the last look could not read every heartbeat; `stop_asked` why the run
     shall end, if somebody asked for it. Whoever orders the stop sets `stop_is_ordered`: an
-    agent that stops before is lost. `begun_anew` counts how often a worker's agent took the place
+    agent that stops before is lost. `restarted` counts how often a worker's agent took the place
     of one that died; what that one had counted stays in its `statuses`.
     """
 
     def __init__(self, context: RunContext, fleet: Fleet, workers: Sequence[Worker]) -> None:
         self.statuses: dict[str, Status] = {}
         self.lost: dict[str, LostWorker] = {}
-        self.begun_anew: Counter[str] = Counter()
+        self.restarted: Counter[str] = Counter()
         self.stop_asked = ""
         self.stop_is_ordered = False
         self.is_blind = False
@@ -164,11 +164,11 @@ class RollCall:
         before = self.statuses.get(name)
         if before is not None and before.began_us != status.began_us:
             self._earlier[name] = before
-            self.begun_anew[name] += 1
-            log.warning("the agent of %s was started anew", name)
-            current_observer().warn(f"the agent of {name} died and was started anew")
+            self.restarted[name] += 1
+            log.warning("the agent of %s was restarted", name)
+            current_observer().warn(f"the agent of {name} died and was restarted")
         earlier = self._earlier.get(name)
-        self.statuses[name] = told_on(earlier, status) if earlier else status
+        self.statuses[name] = counting_on(earlier, status) if earlier else status
 
     async def _is_alive(self, name: str) -> bool:
         """Ask the fleet for a worker; one of which nothing can be learnt is judged by its beat."""

@@ -111,8 +111,7 @@ def result_of(
 
 
 def _of_relay(step: Step, load: float, over: Over) -> Tried:
-    # What a lost worker had open is missing, whatever the relay did.
-    if step.relay == "refused" and step.outcome != "doubtful":
+    if step.relay == "refused":
         let_in = step.figures.relay_connections or step.figures.connections_peak
         reached = float(min(let_in, step.connections))
         # What it let in are connections: of a search over edits they are no load.

@@ -34,7 +34,7 @@ BUSY_SHARE = BUSY_CPU_PERCENT / 100
 class Held:
     """A step that is over: what was wanted when, and all readings from its beginning on.
 
-    `lost` says which workers were lost in it, `begun_anew` which agents died and came back.
+    `lost` says which workers were lost in it, `restarted` whose agents died and came back.
     """
 
     number: int
@@ -47,7 +47,7 @@ class Held:
     ended_us: int
     readings: Sequence[Reading]
     lost: Sequence[str] = ()
-    begun_anew: Sequence[str] = ()
+    restarted: Sequence[str] = ()
 
 
 def judge_step(held: Held, objectives: Sequence[Objective]) -> Step:
@@ -61,7 +61,7 @@ def judge_step(held: Held, objectives: Sequence[Objective]) -> Step:
     per_second = Stretch(timely or [Reading(0)]).per_second
     figures = _figures(whole, stretch, per_second)
     generator = _generator(stretch)
-    relay, trouble = _relay(whole, figures, held.level, generator)
+    relay, trouble = _relay(whole, figures, held, generator)
     outcome, why = _outcome(held, figures, judged, generator, trouble)
     return Step(
         number=held.number,
@@ -158,9 +158,10 @@ def _generator(stretch: Stretch) -> StepGenerator:
 
 
 def _relay(
-    whole: Stretch, figures: StepFigures, level: Level, generator: StepGenerator
+    whole: Stretch, figures: StepFigures, held: Held, generator: StepGenerator
 ) -> tuple[RelayState, str]:
     """Return how the relay was, and what that says against it."""
+    level = held.level
     last = whole.last.relay
     if whole.relay_restarted:
         return "restarted", "the relay died in this step and was started anew"
@@ -172,8 +173,10 @@ def _relay(
         return "dead", "the relay is gone: it answers nothing, and no connection is open"
     short = figures.connections_open < OPEN_SHARE * level.connections
     reached = f"{figures.connections_open:,} of {level.connections:,} connections were open"
-    # A worker at its limit gives connections up that the relay would have let in.
+    # A worker at its limit gives connections up that the relay would have let in, and what one
+    # had open that was lost is missing whatever the relay did.
     is_own_fault = generator.saturated and figures.timed_out >= figures.refused
+    is_own_fault = is_own_fault or bool(held.lost or held.restarted)
     if short and figures.refused and not is_own_fault:
         return "refused", f"the relay refused connections: {reached} at the end"
     if short and figures.dropped:
@@ -197,9 +200,9 @@ def _outcome(
     said: tuple[tuple[bool, Outcome, str], ...] = (
         (bool(held.lost), "doubtful", f"{', '.join(held.lost)} was lost in it"),
         (
-            bool(held.begun_anew),
+            bool(held.restarted),
             "doubtful",
-            f"the agent of {', '.join(held.begun_anew)} died in it and was started anew",
+            f"the agent of {', '.join(held.restarted)} died in it and was restarted",
         ),
         (bool(trouble), "bad", trouble),
         (generator.saturated and bool(missed or short), "generator_saturated", generator.why),

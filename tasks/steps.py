@@ -76,7 +76,7 @@ class Steps:
         self._read = False
         self._rested_after = 0
         self._lost_before: set[str] = set()
-        self._begun_before: Counter[str] = Counter()
+        self._restarted_before: Counter[str] = Counter()
 
     async def run(self) -> Halt:
         """Carry out steps until there is no further one; return why.
@@ -141,17 +141,22 @@ class Steps:
             starts_at_us=begins_us,
             polls_relay=self._context.has_metrics,
         )
-        order = await conductor.book.issue(order)
-        self.orders.append(order)
+        order = await self._issue(order)
         self._in_force = (level, order)
         self._lost_before = set(conductor.roll.lost)
-        self._begun_before = conductor.roll.begun_anew.copy()
+        self._restarted_before = conductor.roll.restarted.copy()
         conductor.watch.phase_begins(
             phase.name, judges=False, lasts_s=order.duration_s + WATCHED_BEHIND_S
         )
-        conductor.roll.phase, conductor.roll.order = self._label, order
         current_observer().phase_began(order, self._label)
         return None
+
+    async def _issue(self, order: Order) -> Order:
+        """Write an order of this phase; return the one in force."""
+        order = await self._conductor.book.issue(order)
+        self.orders.append(order)
+        self._conductor.roll.phase, self._conductor.roll.order = self._label, order
+        return order
 
     async def _end_unheard(self) -> None:
         """Have a step come to its end that was ordered though no answer told so."""
@@ -159,10 +164,7 @@ class Steps:
         there = await conductor.book.next_written()
         if there is None or there.phase is None or there.phase.index != self._index:
             return
-        order = await conductor.book.issue(there)
-        self.orders.append(order)
-        conductor.roll.phase, conductor.roll.order = self._label, order
-        await conductor.until_done(order)
+        await conductor.until_done(await self._issue(there))
 
     async def _rested(self, level: Level) -> bool:
         """Let the relay work off what an overload left behind; False if that was cut short.
@@ -196,9 +198,7 @@ class Steps:
             starts_at_us=soon_us(),
             polls_relay=self._context.has_metrics,
         )
-        order = await conductor.book.issue(order)
-        self.orders.append(order)
-        conductor.roll.phase, conductor.roll.order = self._label, order
+        order = await self._issue(order)
         current_observer().step(self._label, why)
         return order
 
@@ -231,7 +231,7 @@ class Steps:
                     if reading.at_us >= order.starts_at_us
                 ],
                 lost=sorted(set(conductor.roll.lost) - self._lost_before),
-                begun_anew=sorted(conductor.roll.begun_anew - self._begun_before),
+                restarted=sorted(conductor.roll.restarted - self._restarted_before),
             ),
             stop_objectives(scenario, phase, has_metrics=self._context.has_metrics),
         )

@@ -125,12 +125,6 @@ def test_a_worker_that_is_busy_and_in_time_is_far_from_its_limit() -> None:
     assert tried.score == pytest.approx(0.1)
 
 
-def test_what_a_lost_worker_had_open_was_not_refused() -> None:
-    """A step that is doubtful says nothing of the relay, whatever it may have refused."""
-    lost = step(1, 40, outcome="doubtful", relay="refused", figures=StepFigures(refused=1))
-    assert tried_of([lost], over="connections")[0].outcome == "unclear"
-
-
 def test_what_a_relay_let_in_is_no_load_of_edits() -> None:
     """Connections are the load of a search over them alone."""
     refused = step(1, 40, outcome="bad", relay="refused", figures=StepFigures(connections_peak=33))

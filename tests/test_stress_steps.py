@@ -204,6 +204,9 @@ def relay(at_s: float, **more: Any) -> RelayReading:
     return RelayReading(at_us=round(at_s * S), memory_mb=50.0, **more)
 
 
+STEP = Held(1, 1, 1, "00-load", Level(20, 1.0), 0, 5 * S, 20 * S, ())
+"""A step of 20 s, judged from its fifth second on."""
+
 OUTCOMES: list[tuple[str, list[Reading], tuple[str, ...], tuple[str, str]]] = [
     ("all is well", growing(ms=200), (), ("good", "ok")),
     ("too slow", growing(ms=2000), (), ("bad", "ok")),
@@ -215,6 +218,12 @@ OUTCOMES: list[tuple[str, list[Reading], tuple[str, ...], tuple[str, str]]] = [
         ("bad", "refused"),
     ),
     ("a worker is lost", growing(ms=2000), ("worker-1",), ("doubtful", "ok")),
+    (
+        "what a lost worker had open was not refused",
+        [*growing(ms=200, connections_open=15)[:-1], reading(20, connections_open=15, refused=5)],
+        ("worker-1",),
+        ("doubtful", "ok"),
+    ),
     (
         "started anew",
         [
@@ -259,39 +268,16 @@ def test_a_step_is_judged_by_its_readings(
     name: str, readings: list[Reading], lost: tuple[str, ...], wanted: tuple[str, str]
 ) -> None:
     """What the relay did is its own; what the workers lost says nothing about it."""
-    held = Held(
-        number=1,
-        attempt=1,
-        order=1,
-        phase="00-load",
-        level=Level(20, 1.0),
-        started_us=0,
-        judged_from_us=5 * S,
-        ended_us=20 * S,
-        readings=readings,
-        lost=lost,
-    )
+    held = replace(STEP, readings=readings, lost=lost)
     judged = judge_step(held, [parse_objective("delivery_ms.p95 < 1s for 10s stop")])
     assert (judged.outcome, judged.relay) == wanted, (name, judged.why)
     assert judged.why
 
 
-def test_a_step_in_which_an_agent_began_anew_is_doubtful() -> None:
+def test_a_step_in_which_an_agent_was_restarted_is_doubtful() -> None:
     """Its connections were gone for a while, and that says nothing of the relay."""
     readings = [Reading(at_us=at_s * S, connections_open=20) for at_s in range(21)]
-    held = Held(
-        number=1,
-        attempt=1,
-        order=1,
-        phase="00-load",
-        level=Level(20, 1.0),
-        started_us=0,
-        judged_from_us=5 * S,
-        ended_us=20 * S,
-        readings=readings,
-        begun_anew=["worker-2"],
-    )
-    judged = judge_step(held, [])
+    judged = judge_step(replace(STEP, readings=readings, restarted=["worker-2"]), [])
     assert judged.outcome == "doubtful"
     assert "worker-2 died in it" in judged.why
 
@@ -309,8 +295,9 @@ def test_workers_that_are_late_bound_nothing() -> None:
         )
         for at_s in range(21)
     ]
-    held = Held(1, 1, 1, "00-load", Level(20, 1.0), 0, 5 * S, 20 * S, late)
-    judged = judge_step(held, [parse_objective("delivery_ms.p95 < 1s for 10s stop")])
+    judged = judge_step(
+        replace(STEP, readings=late), [parse_objective("delivery_ms.p95 < 1s for 10s stop")]
+    )
     assert judged.outcome == "generator_saturated"
     assert "late" in judged.why
 

@@ -24,7 +24,7 @@ def status(context: RunContext, began_us: int, beat: int, completed: int, slow: 
     )
 
 
-async def test_an_agent_that_begins_anew_counts_on_from_the_one_before(
+async def test_an_agent_that_is_restarted_counts_on_from_the_one_before(
     context: RunContext, fleet: FakeFleet
 ) -> None:
     """The worker's sums do not fall by it: what lies between two looks is what happened."""
@@ -53,5 +53,5 @@ async def test_an_agent_that_begins_anew_counts_on_from_the_one_before(
     assert completed == [100, 110, 110, 117, 120]
     assert deliveries == [1.5, 1.5, 3.0, 3.0, 4.5]
     assert beyond_1s == [2, 2, 2, 3, 3]
-    assert roll.begun_anew == {"worker-1": 2}
+    assert roll.restarted == {"worker-1": 2}
     assert not roll.lost
