@@ -13,14 +13,17 @@ from run_store.messages import Order, PhaseRecord
 from scenarios.model import Phase
 from tasks.conductor import Conductor
 from tasks.run_context import RunContext
-from tasks.stress import Halt, Level
+from tasks.steps import Chooser
+from tasks.stress import Halt, Level, next_level
 from tests.fake_fleet import FakeFleet
 
 
-async def ready(context: RunContext, fleet: FakeFleet) -> Conductor:
+async def ready(
+    context: RunContext, fleet: FakeFleet, *, chooses: Chooser = next_level
+) -> Conductor:
     workers = await fleet.acquire(context)
     await asyncio.gather(*(fleet.deploy(context, worker) for worker in workers))
-    conductor = Conductor(context, fleet, workers)
+    conductor = Conductor(context, fleet, workers, chooses=chooses)
     await conductor.wait_until_ready()
     return conductor
 
@@ -70,16 +73,9 @@ async def ready_for(
     context: RunContext, fleet: FakeFleet, levels: Sequence[Level | Halt]
 ) -> Conductor:
     """Return one that takes these levels of load, one after another, whatever comes of them."""
-    workers = await fleet.acquire(context)
-    await asyncio.gather(*(fleet.deploy(context, worker) for worker in workers))
-    conductor = Conductor(
-        in_steps(context),
-        fleet,
-        workers,
-        chooses=lambda _scenario, _phase, steps: levels[len(steps)],
+    return await ready(
+        in_steps(context), fleet, chooses=lambda _scenario, _phase, steps: levels[len(steps)]
     )
-    await conductor.wait_until_ready()
-    return conductor
 
 
 def lose_answer(monkeypatch: pytest.MonkeyPatch, conductor: Conductor, number: int) -> list[Order]:
