@@ -134,9 +134,7 @@ class Ec2Fleet(SshFleet):
 
         What was asked for lately is looked for until EC2 has shown it, or has had its time to.
         """
-        await self._stop_looking()
-        for name in list(self._remotes):
-            await self._forget(name)
+        await self._forget_all()
         await asyncio.to_thread(machines_noted, context)
         try:
             await self._stop_agents(context)

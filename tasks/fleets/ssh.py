@@ -34,10 +34,8 @@ class SshFleet:
         self._payload: asyncio.Task[Payload] | None = None
         self._remotes: dict[str, Remote] = {}
         self._places: dict[str, Place] = {}
-        self._looked: dict[str, tuple[float, bool]] = {}
-        self._looking: dict[str, asyncio.Task[None]] = {}
-        self._deployed: dict[str, Worker] = {}
-        self._tending: asyncio.Task[None] | None = None
+        self._runs: dict[str, bool] = {}
+        self._tending: dict[str, asyncio.Task[None]] = {}
         self._logins: WorkerAccess | None = None
 
     async def acquire(self, context: RunContext) -> list[Worker]:
@@ -85,11 +83,11 @@ class SshFleet:
         """
         host = Host.from_text(worker.where)
         began = time.monotonic()
+        await self._forget(worker.name)
         for tries_left in reversed(range(TRIES)):
             try:
                 await self._deploy(context, worker, host)
-                self._deployed[worker.name] = worker
-                self._tending = self._tending or asyncio.create_task(self._tend(context))
+                self._tending[worker.name] = asyncio.create_task(self._tend(context, worker))
                 break
             except FleetError as error:
                 await self._forget(worker.name)
@@ -99,23 +97,13 @@ class SshFleet:
         took_s = time.monotonic() - began
         current_observer().step("deploy", f"{worker.name} on {host} after {took_s:.1f} s")
 
-    async def is_alive(self, context: RunContext, worker: Worker) -> bool:
+    async def is_alive(self, context: RunContext, worker: Worker) -> bool:  # noqa: ARG002 - the base's
         """Say whether the agent runs; True as long as its host does not say otherwise."""
-        at, alive = self._looked.get(worker.name, (0.0, True))
-        if time.monotonic() - at < LOOK_EVERY_S or worker.name not in self._places:
-            return alive
-        # Beside the roll call: a host that answers slowly must not keep it from the others.
-        if worker.name not in self._looking:
-            look = asyncio.create_task(self._look(context, worker))
-            self._looking[worker.name] = look
-            look.add_done_callback(lambda _: self._looking.pop(worker.name, None))
-        return alive
+        return self._runs.get(worker.name, True)
 
     async def release(self, context: RunContext) -> list[str]:
         """End the run's agents on every host, bring their samples home, and tidy up there."""
-        await self._stop_looking()
-        for name in list(self._remotes):
-            await self._forget(name)
+        await self._forget_all()
         hosts = self.hosts(context)
         left = await asyncio.gather(
             *(self._release(context, name, host) for name, host in hosts.items())
@@ -151,16 +139,19 @@ class SshFleet:
         logins.handed_over(name)
         log.info("%s has new credentials for the store", name)
 
-    async def _tend(self, context: RunContext) -> None:
-        """See to every agent until the release, whether the roll call asks for it or not.
+    async def _tend(self, context: RunContext, worker: Worker) -> None:
+        """See to an agent until its release, beside the roll call and whatever that asks for.
 
-        A substitute that stands ready needs its credentials as well, and one that was lost needs
-        them to ship what it has.
+        A host that answers slowly keeps nobody from the others. A substitute that stands ready
+        needs its credentials as well, and one that was lost needs them to ship what it has.
         """
         while True:
-            for worker in list(self._deployed.values()):
-                await self.is_alive(context, worker)
             await asyncio.sleep(LOOK_EVERY_S)
+            try:
+                await self._look(context, worker)
+            except Exception:
+                # Whatever it is: the next look may find another answer, and no look is the end.
+                log.exception("%s could not be seen to", worker.name)
 
     async def _look(self, context: RunContext, worker: Worker) -> None:
         """See to a running agent: its credentials, and whether it still runs."""
@@ -173,7 +164,7 @@ class SshFleet:
         running: bool | None = None
         if remote is not None and remote.is_open and place is not None:
             running = await deployment.is_running(remote, place.folder)
-        self._looked[name] = (time.monotonic(), running is not False)
+        self._runs[name] = running is not False
 
     async def _check_way_to_store(self, context: RunContext) -> None:
         """Find out whether workers can be let into the store, before anything is touched."""
@@ -274,19 +265,17 @@ class SshFleet:
                 left.append(f"samples of {home.name}, in {home} ({problem})")
         return left
 
-    async def _stop_looking(self) -> None:
-        looks = list(self._looking.values())
-        if self._tending is not None:
-            looks.append(self._tending)
-            self._tending = None
-        for look in looks:
-            look.cancel()
-        await asyncio.gather(*looks, return_exceptions=True)
+    async def _forget_all(self) -> None:
+        await asyncio.gather(*map(self._forget, {*self._remotes, *self._tending}))
 
     async def _forget(self, name: str) -> None:
+        tending = self._tending.pop(name, None)
+        if tending is not None:
+            tending.cancel()
+            await asyncio.gather(tending, return_exceptions=True)
         remote = self._remotes.pop(name, None)
         self._places.pop(name, None)
-        self._deployed.pop(name, None)
+        self._runs.pop(name, None)
         if remote is not None:
             await remote.close()
 
