@@ -60,6 +60,12 @@ class Line:
         """The capacity as a trend takes it: what it was, or the bound that is known of it."""
         return self.capacity if self.capacity is not None else self.low
 
+    @property
+    def is_below(self) -> bool:
+        """Whether only a bound from above is known: nothing that was tried was held."""
+        nothing_held = self.kind in ("below", "died") and self.value is None
+        return nothing_held and self.high is not None
+
     @classmethod
     def of_search(
         cls,

@@ -181,9 +181,7 @@ def fallen_to(line: Line) -> float | None:
     """
     if line.kind == "at_least":
         return None
-    if line.low is None and line.capacity is None:
-        return line.high
-    return line.value
+    return line.high if line.is_below else line.value
 
 
 def _known_of(line: Line, newest: float | None) -> float | None:
@@ -260,7 +258,7 @@ def _no_answer(line: Line) -> str:
     """Return why a line says nothing of a capacity; empty if it does."""
     if line.validity == "invalid":
         return "it is invalid"
-    if line.kind in ("", "unknown") or (line.value is None and line.high is None):
+    if line.kind in ("", "unknown") or (line.value is None and not line.is_below):
         return "it found no capacity"
     return ""
 
@@ -279,10 +277,9 @@ def _not_comparable(line: Line, newest: Line) -> str:
 def _said(line: Line) -> str:
     """Return a capacity with its unit, as far as it is known."""
     unit = "edits/s" if line.over == "edits" else "connections"
-    if line.kind == "below" and line.high is not None:
-        return f"below {number(line.high)} {unit}"
-    if line.kind == "died" and line.low is None and line.high is not None:
-        return f"below {number(line.high)} {unit}, at which the relay died"
+    if line.is_below and line.high is not None:
+        at = ", at which the relay died" if line.kind == "died" else ""
+        return f"below {number(line.high)} {unit}{at}"
     if line.value is None:
         return "not known"
     if line.kind == "died":

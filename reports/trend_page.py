@@ -74,10 +74,9 @@ def began(line: Line) -> str:
 
 def capacity_text(line: Line) -> str:
     """Return a capacity with its interval, as far as it is known."""
-    if line.kind == "below" and line.high is not None:
-        return f"below {load_text(line.high)}"
-    if line.kind == "died" and line.low is None and line.high is not None:
-        return f"below {load_text(line.high)}: the relay died at it"
+    if line.is_below and line.high is not None:
+        at = ": the relay died at it" if line.kind == "died" else ""
+        return f"below {load_text(line.high)}{at}"
     if line.value is None:
         return "-"
     if line.kind == "died":

@@ -115,6 +115,7 @@ def test_a_relay_that_dies_at_the_first_load_has_fallen() -> None:
     assert "fell to below 500 connections, at which the relay died, 50.0% below" in trend.sentence
     told = capacity_text(line(1, None, kind="died", low=None, high=500.0))
     assert told == "below 500: the relay died at it"
+    assert capacity_text(line(1, None, kind="unknown", low=None, high=500.0)) == "-"
 
 
 def test_a_bound_from_below_counts_where_it_says_something() -> None:
