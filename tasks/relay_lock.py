@@ -239,12 +239,8 @@ class RelayLock:
             self._raised_at = began
 
     def _others(self) -> list[RelayClaim]:
-        claims = (
-            self._store.get_message(key, RelayClaim)
-            for key in self._store.keys(self._folder)
-            if key != self._key
-        )
-        return [claim for claim in claims if claim is not None]
+        claims = _claims(self._store, self._folder)
+        return [claim for claim in claims if _key(self._folder, claim) != self._key]
 
 
 @contextlib.asynccontextmanager
@@ -280,20 +276,21 @@ async def refuse_if_stopped(store: Store, run_id: str) -> None:
 
 def holder_of(store: Store, relay_url: str) -> str:
     """Return the run whose claim to a relay comes first, whether it lives or not; empty if none."""
-    claims = [
-        claim
-        for key in store.keys(relay_claims(relay_name(relay_url)))
-        if (claim := store.get_message(key, RelayClaim)) is not None and claim.number
-    ]
+    claims = [one for one in _claims(store, relay_claims(relay_name(relay_url))) if one.number]
     return min(claims, key=lambda claim: (claim.number, claim.token)).run_id if claims else ""
 
 
 def free_relay(store: Store, relay_url: str, run_id: str) -> None:
     """Take back whatever claims a run has to a relay, once its load has ended for certain."""
-    for key in store.keys(relay_claims(relay_name(relay_url))):
-        claim = store.get_message(key, RelayClaim)
-        if claim is not None and claim.run_id == run_id:
-            store.delete(key)
+    folder = relay_claims(relay_name(relay_url))
+    for claim in _claims(store, folder):
+        if claim.run_id == run_id:
+            store.delete(_key(folder, claim))
+
+
+def _claims(store: Store, folder: str) -> list[RelayClaim]:
+    found = (store.get_message(key, RelayClaim) for key in store.keys(folder))
+    return [claim for claim in found if claim is not None]
 
 
 def _key(folder: str, claim: RelayClaim) -> str:
