@@ -114,6 +114,12 @@ class Phase(_Strict):
         grows = self.step_connections > 0 or self.step_factor > 1 or self.step_edits_per_minute > 0
         return self.kind == "stress" and grows
 
+    @property
+    def most_edits_per_minute(self) -> float:
+        """The most edits that it is known to ask for; steps without a limit count as the first."""
+        most = max(self.edits_per_minute, self.edits_per_minute_start or 0.0)
+        return max(most, self.max_edits_per_minute or 0.0) if self.has_steps else most
+
 
 class FleetSpec(_Strict):
     """How many workers of what kind, and what they may cost."""
@@ -292,6 +298,11 @@ class Scenario(_Strict):
         if phase.kind == "warmup":
             return min(phase.connections, self.connections)
         return phase.connections
+
+    def most_connections_in(self, phase: Phase) -> int:
+        """Return the most that a phase is known to ask for; steps without a limit are unknown."""
+        target = self.connections_at_end_of(phase)
+        return max(target, phase.max_connections or 0) if phase.has_steps else target
 
     def summary_line(self) -> str:
         """Return one line that says what this scenario does."""

@@ -112,13 +112,10 @@ def planned_deliveries(scenario: Scenario) -> float:
     for phase in scenario.phases:
         start = phase.edits_per_minute_start
         first = phase.edits_per_minute if start is None else start
-        per_minute = (first + phase.edits_per_minute) / 2
-        connections = scenario.connections_at_end_of(phase)
-        if phase.has_steps:
-            per_minute = max(per_minute, phase.max_edits_per_minute or 0.0)
-            connections = max(connections, phase.max_connections or 0)
+        mean = (first + phase.edits_per_minute) / 2
+        per_minute = phase.most_edits_per_minute if phase.has_steps else mean
         edits = per_minute * phase.duration_s / 60
-        members = members_of_document(scenario, connections)
+        members = members_of_document(scenario, scenario.most_connections_in(phase))
         total += edits * max(members - 1, 0)
     return total
 

@@ -58,7 +58,7 @@ def next_step(tried: Sequence[Tried], quest: Quest) -> NextStep | Found:
     Depends on nothing but the steps so far, so a search that was cut off goes on from them.
     """
     levels = levels_of(tried)
-    high = next((level for level in levels if level.votes and not level.is_held), None)
+    high = next((level for level in levels if level.gave_way), None)
     below = [level for level in levels if level.votes and (not high or level.load < high.load)]
     search = _Search(tried, quest, levels, low=below[-1] if below else None, high=high)
     for rule in _RULES:
@@ -71,7 +71,7 @@ def next_step(tried: Sequence[Tried], quest: Quest) -> NextStep | Found:
 def cut_off(tried: Sequence[Tried], quest: Quest, why: str) -> Found:
     """Return what the steps of a search say that was ended before it had its answer."""
     levels = levels_of(tried)
-    high = next((level for level in levels if level.votes and not level.is_held), None)
+    high = next((level for level in levels if level.gave_way), None)
     below = [level for level in levels if level.votes and (not high or level.load < high.load)]
     if high is None:
         kind: Literal["at_least", "unknown"] = "at_least" if below else "unknown"
@@ -121,7 +121,7 @@ def _generator_is_at_its_end(search: _Search) -> Found | None:
 
 def _is_out_of_steps(search: _Search) -> Found | None:
     # A step that missed and was outvoted by others at its load has ended no growth.
-    unheld = {level.load for level in search.levels if level.votes and not level.is_held}
+    unheld = {level.load for level in search.levels if level.gave_way}
     failed = [
         at
         for at, step in enumerate(search.tried)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -102,16 +103,16 @@ def on_the_line(
     objectives are no rise. A score that is near the line and has not moved with the load, until
     it jumps, says nothing of where it crosses: nothing steeper is taken than what led up to it.
     """
-    mean = level.log_score
-    if mean is None or nearest_to(low) != gave_way_by(high):
+    middle = level.log_score
+    if middle is None or nearest_to(low) != gave_way_by(high):
         return None
     slope = slope_between(low, high)
     if level is low:
         slope = min(slope, slope_between(below, low) if below else SLOPE_LEAST)
-    reach = (abs(mean) + CERTAIN * level.noise) / slope
+    reach = (abs(middle) + CERTAIN * level.noise) / slope
     if reach > math.log1p(quest.precision):
         return None
-    at = level.load * math.exp(-mean / slope)
+    at = level.load * math.exp(-middle / slope)
     return Found(
         kind="between",
         capacity=_said(at, quest),
@@ -160,13 +161,16 @@ def gave_way_by(high: Level) -> str:
     named = [
         said.get(step.outcome, step.objective) for step in high.votes if step.outcome != "held"
     ]
-    return max(named, key=named.count, default="")
+    return _most_named(named)
 
 
 def nearest_to(low: Level) -> str:
     """Return the objective that most of the steps at a load came nearest to missing."""
-    named = [step.objective for step in low.votes]
-    return max(named, key=named.count, default="")
+    return _most_named([step.objective for step in low.votes])
+
+
+def _most_named(names: Sequence[str]) -> str:
+    return max(names, key=names.count, default="")
 
 
 def let_in(high: Level) -> float | None:
@@ -194,10 +198,10 @@ def _crossing(low: Level, high: Level, quest: Quest) -> float:
 
 def _doubt(level: Level, slope: float) -> float:
     """Return by how much an end of the gap is moved outwards, as the logarithm of a ratio."""
-    mean = level.log_score
-    if mean is None or not level.is_doubtful:
+    middle = level.log_score
+    if middle is None or not level.is_doubtful:
         return 0.0
-    return max(0.0, CERTAIN * level.noise - abs(mean)) / max(slope, SLOPE_LEAST)
+    return max(0.0, CERTAIN * level.noise - abs(middle)) / max(slope, SLOPE_LEAST)
 
 
 def _said(load: float, quest: Quest, *, down: bool = False, up: bool = False) -> float:

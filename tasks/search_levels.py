@@ -86,10 +86,15 @@ class Level:
     def is_held(self) -> bool:
         """Whether the relay held this load: by the middle score, else by most of the steps."""
         held = sum(step.outcome == "held" for step in self.votes)
-        mean = self.log_score
-        if mean is not None and 0 < held < len(self.votes):
-            return mean < 0
+        middle = self.log_score
+        if middle is not None and 0 < held < len(self.votes):
+            return middle < 0
         return 2 * held > len(self.votes)
+
+    @property
+    def gave_way(self) -> bool:
+        """Whether something was seen of the relay at this load, and it did not hold it."""
+        return bool(self.votes) and not self.is_held
 
     @property
     def is_known(self) -> bool:
@@ -105,8 +110,8 @@ class Level:
     @property
     def is_doubtful(self) -> bool:
         """Whether it lies so near the line that the next step might go the other way."""
-        mean = self.log_score
-        return mean is not None and abs(mean) < max(DOUBT, 2 * self.noise)
+        middle = self.log_score
+        return middle is not None and abs(middle) < max(DOUBT, 2 * self.noise)
 
     @property
     def is_given_up(self) -> bool:

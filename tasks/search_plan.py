@@ -17,12 +17,11 @@ from run_store.errors import UsageError
 from scenarios.durations import format_duration, parse_duration_s
 from scenarios.model import MOST_CONNECTIONS, FleetSpec, Scenario
 from scenarios.objectives import Objective, parse_objective
-from tasks.cost import members_of_document
 from tasks.search import FACTOR
 from tasks.search_answer import Quest
 from tasks.stop_rule import samples_needed
 from tasks.stress import CONNECTIONS_PER_S, SHORTEST_RAMP_S, Level
-from tasks.workers_needed import workers_needed
+from tasks.workers_needed import Demand, workers_needed
 
 PHASE = "search"
 DEFAULT_OBJECTIVES = ("delivery_ms.p95 < 1000", "edits.error_rate < 0.05")
@@ -188,17 +187,19 @@ def _long_enough_s(scenario: Scenario, search: Search, connections: int, rate: f
     nothing is delivered at all.
     """
     workers = scenario.fleet.workers if search.subject == "relay" else 1
-    others = (members_of_document(scenario, connections) - 1) / max(workers, 1)
+    delivered = Demand.of(scenario, connections, rate).deliveries_per_s / workers
     needed_s = search.hold_s
     for one in map(parse_objective, objectives_of(scenario, search)):
-        each_s = rate * others if one.metric.startswith("delivery_ms.") else rate
-        if each_s <= 0:
+        per_second = delivered if one.metric.startswith("delivery_ms.") else rate
+        if per_second <= 0:
             raise UsageError(
                 f"With {connections:,} connections on their documents nothing is delivered, and "
                 f"{one.metric} is to be judged.",
                 hint="Give a larger --start, or objectives on acknowledgements.",
             )
-        needed_s = max(needed_s, MARGIN * samples_needed(one.metric) / each_s)
+        # A window of the objective's own is what it is judged in, however long a step is held.
+        if one.window_s == search.hold_s:
+            needed_s = max(needed_s, MARGIN * samples_needed(one.metric) / per_second)
     if needed_s > max(LONGEST_HOLD_S, search.hold_s):
         raise UsageError(
             f"At {rate:.3g} edits/s a step would have to be held for "

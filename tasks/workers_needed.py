@@ -49,12 +49,8 @@ class Demand:
     @classmethod
     def of_phase(cls, scenario: Scenario, phase: Phase) -> Demand:
         """Return the most that a phase is known to ask for."""
-        connections = scenario.connections_at_end_of(phase)
-        edits = max(phase.edits_per_minute, phase.edits_per_minute_start or 0.0)
-        if phase.has_steps:
-            connections = max(connections, phase.max_connections or 0)
-            edits = max(edits, phase.max_edits_per_minute or 0.0)
-        return cls.of(scenario, connections, edits / 60)
+        connections = scenario.most_connections_in(phase)
+        return cls.of(scenario, connections, phase.most_edits_per_minute / 60)
 
     def workers(self, held: Demand) -> int:
         """Return how many workers make this, if one makes what is `held`."""

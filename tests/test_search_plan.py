@@ -125,6 +125,8 @@ def test_a_step_is_held_until_its_objectives_can_be_judged() -> None:
     assert plan.note.startswith("each step is held for 7s in place of 3s: at 4 edits/s")
     enough = planned_search(one, replace(asked, edits_per_s=10))
     assert (enough.scenario.phases[1].step_hold_s, enough.note) == (3, "")
+    own = replace(asked, objectives=("delivery_ms.p95 < 1s for 2s",))
+    assert planned_search(one, own).scenario.phases[1].step_hold_s == 3
     # Two workers see half of it each.
     two = scenario(fleet={"workers": 2})
     assert planned_search(two, asked).scenario.phases[1].step_hold_s == 13
