@@ -10,18 +10,11 @@ import pytest
 from run_store.agent_config import AgentConfig
 from tests.relay_process import ROOT
 from tests.store_server import StoreServer
+from tests.worker_agent.ending_scenes import Abandoned, Hasty, Restart
+from tests.worker_agent.outage_scenes import Faults, Outages
+from tests.worker_agent.plan_scenes import Grown, Late, Plain
 from tests.worker_agent.samples import StartWriter, spool_at
-from tests.worker_agent.scenes import (
-    SCENES,
-    Abandoned,
-    Faults,
-    Grown,
-    Hasty,
-    Late,
-    Outages,
-    Plain,
-    Restart,
-)
+from tests.worker_agent.scenes import SCENES
 from worker_agent.spool import Spool
 
 

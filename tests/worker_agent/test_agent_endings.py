@@ -2,13 +2,9 @@ from collections import Counter, defaultdict
 
 import pytest
 
+from tests.worker_agent.ending_scenes import Abandoned, Hasty, Restart
 from tests.worker_agent.orchestration import label
-from tests.worker_agent.scenes import (
-    Abandoned,
-    Grown,
-    Hasty,
-    Restart,
-)
+from tests.worker_agent.plan_scenes import Grown
 from tests.worker_agent.schedule_checks import (
     assert_no_second_is_missing,
     assert_one_row_for_each_planned_edit,

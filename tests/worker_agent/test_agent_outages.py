@@ -3,10 +3,7 @@ from collections import Counter, defaultdict
 import pytest
 
 from tests.worker_agent.orchestration import Row
-from tests.worker_agent.scenes import (
-    Faults,
-    Outages,
-)
+from tests.worker_agent.outage_scenes import Faults, Outages
 from tests.worker_agent.schedule_checks import (
     assert_no_second_is_missing,
     assert_one_row_for_each_planned_edit,

@@ -6,11 +6,7 @@ import pytest
 
 from run_store.schedule import document_of, due_s, leaves_s
 from tests.worker_agent.orchestration import Row, Run, label
-from tests.worker_agent.scenes import (
-    Grown,
-    Late,
-    Plain,
-)
+from tests.worker_agent.plan_scenes import Grown, Late, Plain
 from tests.worker_agent.schedule_checks import (
     assert_no_second_is_missing,
     assert_one_row_for_each_planned_edit,
