@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import platform
 import time
 
@@ -15,8 +14,9 @@ from run_store.messages import RelayClaim
 from run_store.store import Store, StoreAddress
 from tasks import prefect_slot as slots
 from tasks.local_services import free_port
-from tasks.observation import Silent, showing
+from tasks.observation import showing
 from tasks.relay_lock import RelayLock, ahead_of, free_relay, holder_of, relay_name
+from tests.hearing import Hearing
 from tests.waiting import wait_for
 
 RELAY = "ws://127.0.0.1:8081/"
@@ -64,21 +64,11 @@ def test_who_comes_first(others: list[RelayClaim], ahead: list[str]) -> None:
     assert [one.token for one in ahead_of(claim("m", 2), others)] == ahead
 
 
-@dataclasses.dataclass
-class Told(Silent):
-    """An observer that keeps what it is told."""
-
-    texts: list[str] = dataclasses.field(default_factory=list)
-
-    def step(self, name: str, text: str) -> None:  # noqa: ARG002 - the protocol's
-        """Keep it."""
-        self.texts.append(text)
-
-
 async def test_runs_on_one_relay_take_turns(store_address: StoreAddress) -> None:
     """Of many runs only one at a time holds a relay, and those that wait are told which."""
     store, inside, most = Store(store_address), 0, 0
     turns = []
+    told = Hearing()
 
     async def run(name: str) -> None:
         nonlocal inside, most
@@ -86,15 +76,17 @@ async def test_runs_on_one_relay_take_turns(store_address: StoreAddress) -> None
             inside += 1
             most = max(most, inside)
             turns.append(name)
-            await asyncio.sleep(0.05)
+            # The first stays until somebody has been told of it.
+            async with asyncio.timeout(20):
+                while not any(f"run {turns[0]} is loading it" in text for text in told.steps):  # noqa: ASYNC110 - nobody tells
+                    await asyncio.sleep(0.02)
             inside -= 1
 
-    told = Told()
     with showing(told):
         await asyncio.gather(*(run(f"run-{number}") for number in range(4)))
     assert most == 1
     assert sorted(turns) == [f"run-{number}" for number in range(4)]
-    assert any(f"run {turns[0]} is loading it" in text for text in told.texts)
+    assert any(f"run {turns[0]} is loading it" in text for text in told.steps)
     assert store.keys(relay_claims(relay_name(RELAY))) == []
 
 
@@ -270,12 +262,12 @@ async def test_deployed_runs_share_a_limit_of_prefect(
                 asked.append(name)
                 return "run-7"
 
-            told = Told()
+            told = Hearing()
             with showing(told), pytest.raises(DeadlineError):
                 async with slots.prefect_slot(name, within_s=1.5, still_waits=who_has_it):
                     pass
             assert asked
-            assert told.texts == [f"waiting for a slot of Prefect's limit {name}: run run-7 has it"]
+            assert told.steps == [f"waiting for a slot of Prefect's limit {name}: run run-7 has it"]
         async with slots.prefect_slot(name, within_s=5), get_client() as client:
             limit = await client.read_global_concurrency_limit_by_name(name)
     assert (limit.limit, limit.active_slots) == (1, 1)

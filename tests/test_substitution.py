@@ -16,23 +16,13 @@ from tasks.fleets.base import Worker
 from tasks.fleets.local import LocalFleet
 from tasks.fleets.ssh import SshFleet
 from tasks.lease_keeper import LeaseKeeper
-from tasks.observation import Silent, showing
+from tasks.observation import showing
 from tasks.preparation import Wanted, prepared
 from tasks.report import make_report
 from tasks.run_context import RunContext
 from tests.flow_process import BRIEF, MARK, agents, with_mark
+from tests.hearing import Hearing
 from tests.waiting import wait_for
-
-
-class Hearing(Silent):
-    """Keeps what it is warned of."""
-
-    def __init__(self) -> None:
-        self.warnings: list[str] = []
-
-    def warn(self, text: str) -> None:
-        """Keep it."""
-        self.warnings.append(text)
 
 
 @pytest.mark.slow

@@ -12,10 +12,9 @@ from prefect.states import Running
 from flows import sweep as sweep_module
 from flows.sweep import RUN_TAIL, running_by_lease, sweep
 from run_store.errors import StoreError
-from run_store.layout import RunLayout
-from run_store.messages import Attempt, Lease, RunRecord
 from run_store.store import Store
 from tasks.local_services import local_store
+from tests.silent_run import put_silent_run
 
 pytestmark = [pytest.mark.flow, pytest.mark.usefixtures("prefect_api")]
 
@@ -52,20 +51,9 @@ def state_of(identity: uuid.UUID) -> str:
 
 def put_running(results: Path, identity: uuid.UUID, *, has_lease: bool = True) -> None:
     """Put the flow run's run into the local store: it says that it is running, and is silent."""
-    layout = RunLayout(f"local-{identity.hex[-RUN_TAIL:]}")
-    record = RunRecord(
-        run_id=f"local-{identity.hex[-RUN_TAIL:]}",
-        scenario={},
-        relay_url="ws://127.0.0.1:9/",
-        fleet="local",
-        created_us=0,
-        attempts=[Attempt(number=1, started_us=0)],
-    )
     with local_store(results) as address:
-        store = Store(address)
-        store.put_message(layout.run, record)
-        if has_lease:
-            store.put_message(layout.lease(1), Lease(counter=1, every_s=2, expires_after_s=60))
+        run_id = f"local-{identity.hex[-RUN_TAIL:]}"
+        put_silent_run(Store(address), run_id, has_lease=has_lease)
 
 
 def test_a_run_whose_heartbeat_stopped_is_crashed_if_its_lease_says_so(

@@ -16,8 +16,10 @@ from tasks.fleets.ec2_ledger import Ledger
 from tasks.fleets.ec2_machines import addresses
 from tasks.fleets.ec2_network import relay_from_within, ssh_cidr
 from tasks.fleets.remote import Host
+from tasks.observation import showing
 from tasks.run_context import RunContext
 from tests.fleets.emulated_ec2 import Account
+from tests.hearing import Hearing
 
 
 def context_of(
@@ -196,6 +198,28 @@ async def test_a_disk_that_takes_no_spool_keeps_no_machine(
 
     monkeypatch.setattr(fleet, "_release", full)
     assert await fleet.release(context) == []
+    assert account.left() == []
+
+
+async def test_what_a_machine_keeps_that_goes_is_told(
+    tmp_path: Path, account: Account, store_address: StoreAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine that does not let its spool be fetched goes with it, and that is no secret."""
+    context = context_of(tmp_path, account, store_address)
+    fleet = Ec2Fleet()
+    await fleet.acquire(context)
+
+    async def keeps(_context: RunContext, name: str, _host: Host) -> str:
+        asked.append(name)
+        return f"{name} (its connection was lost)" if len(asked) == 1 else ""
+
+    asked: list[str] = []
+    monkeypatch.setattr(fleet, "_release", keeps)
+    hearing = Hearing()
+    with showing(hearing):
+        assert await fleet.release(context) == []
+    [told] = [text for text in hearing.warnings if "was not fetched" in text]
+    assert told.startswith(f"what {asked[0]} (its connection was lost) could not ship")
     assert account.left() == []
 
 

@@ -22,13 +22,14 @@ from flows.sweep import (
 )
 from run_store.errors import UsageError
 from run_store.layout import RunLayout
-from run_store.messages import Attempt, Lease, RunRecord
+from run_store.messages import Lease
 from run_store.store import Store
 from tasks.fleets.ec2_prices import has_account
 from tasks.fleets.ec2_resources import Resource
 from tasks.local_services import local_store
 from tests.command_line import relay_load
 from tests.fleets.emulated_ec2 import REGION, Account, emulated_account
+from tests.silent_run import put_silent_run
 
 
 @pytest.fixture
@@ -108,25 +109,11 @@ def test_expired_goes_and_the_rest_stays(account: Account) -> None:
     assert find_leftovers([REGION]) == []
 
 
-def put_running(store: Store, layout: RunLayout) -> None:
-    """Put a run there that says that it is running, and whose lease nobody raises."""
-    record = RunRecord(
-        run_id="a-run",
-        scenario={},
-        relay_url="ws://x/",
-        fleet="ec2",
-        created_us=0,
-        attempts=[Attempt(number=1, started_us=0)],
-    )
-    store.put_message(layout.run, record)
-    store.put_message(layout.lease(1), Lease(counter=1, every_s=2, expires_after_s=60))
-
-
 def test_lease_tells_a_dead_run(tmp_path: Path) -> None:
     """A run whose lease stands still is dead; one that has ended is; an unknown one is unknown."""
     with local_store(tmp_path) as address:
         store = Store(address)
-        put_running(store, RunLayout("a-run"))
+        put_silent_run(store, "a-run")
         says = running_by_lease(store, watch_s=0.1)
         assert says("a-run") is False
         assert says("another-run") is None
@@ -137,7 +124,7 @@ def test_a_run_whose_presence_is_raised_is_alive(tmp_path: Path, lease: str) -> 
     """In its teardown agents ship what they have; before its load it may wait for its relay."""
     with local_store(tmp_path) as address:
         store, layout = Store(address), RunLayout("a-run")
-        put_running(store, layout)
+        put_silent_run(store, layout.run_id)
         if lease == "is not there yet":
             store.delete(layout.lease(1))
             assert running_by_lease(store)("a-run") is None
