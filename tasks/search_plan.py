@@ -17,11 +17,12 @@ from run_store.errors import UsageError
 from scenarios.durations import format_duration, parse_duration_s
 from scenarios.model import MOST_CONNECTIONS, FleetSpec, Scenario
 from scenarios.objectives import Objective, parse_objective
+from tasks.cost import members_of_document
 from tasks.search import FACTOR
 from tasks.search_answer import Quest
 from tasks.stop_rule import samples_needed
 from tasks.stress import CONNECTIONS_PER_S, SHORTEST_RAMP_S, Level
-from tasks.workers_needed import Demand, workers_needed
+from tasks.workers_needed import workers_needed
 
 PHASE = "search"
 DEFAULT_OBJECTIVES = ("delivery_ms.p95 < 1000", "edits.error_rate < 0.05")
@@ -187,15 +188,16 @@ def _long_enough_s(scenario: Scenario, search: Search, connections: int, rate: f
     nothing is delivered at all.
     """
     workers = scenario.fleet.workers if search.subject == "relay" else 1
-    delivered = Demand.of(scenario, connections, rate).deliveries_per_s / workers
+    members = round(members_of_document(scenario, connections))
+    delivered = rate * _others_beside(members, workers)
     needed_s = search.hold_s
     for one in map(parse_objective, objectives_of(scenario, search)):
         per_second = delivered if one.metric.startswith("delivery_ms.") else rate
         if per_second <= 0:
             raise UsageError(
-                f"With {connections:,} connections on their documents nothing is delivered, and "
-                f"{one.metric} is to be judged.",
-                hint="Give a larger --start, or objectives on acknowledgements.",
+                f"{members} connections on a document, over {workers} workers, show no worker an "
+                f"edit of its own connections, and {one.metric} is to be judged by that.",
+                hint="Give a larger --start, fewer workers, or objectives on acknowledgements.",
             )
         # A window of the objective's own is what it is judged in, however long a step is held.
         if one.window_s == search.hold_s:
@@ -207,6 +209,16 @@ def _long_enough_s(scenario: Scenario, search: Search, connections: int, rate: f
             hint="Ask for more edits: --edits-per-s, or a scenario that has more.",
         )
     return float(math.ceil(needed_s)) if needed_s > search.hold_s else search.hold_s
+
+
+def _others_beside(members: int, workers: int) -> float:
+    """Return how many other members of a document are on the writer's own worker, on average.
+
+    A document's connections follow one another, and go round the workers.
+    """
+    each, more = divmod(members, workers)
+    pairs = more * (each + 1) * each + (workers - more) * each * (each - 1)
+    return pairs / members
 
 
 def search_from(*, hold: str = "20s", settle: str = "5s", **given: Any) -> Search:

@@ -127,9 +127,12 @@ def test_a_step_is_held_until_its_objectives_can_be_judged() -> None:
     assert (enough.scenario.phases[1].step_hold_s, enough.note) == (3, "")
     own = replace(asked, objectives=("delivery_ms.p95 < 1s for 2s",))
     assert planned_search(one, own).scenario.phases[1].step_hold_s == 3
-    # Two workers see half of it each.
-    two = scenario(fleet={"workers": 2})
-    assert planned_search(two, asked).scenario.phases[1].step_hold_s == 13
+    # On two workers each has two of four members: one of three others is beside the writer.
+    two = planned_search(scenario(fleet={"workers": 2}), replace(asked, start=4))
+    assert two.scenario.phases[1].step_hold_s == 7
+    # And of five members one has three, the other two: 2 of 3 x 2 + 2 of 1 x 2, by five.
+    five = planned_search(scenario(fleet={"workers": 2}), replace(asked, start=5))
+    assert five.scenario.phases[1].step_hold_s == 4
 
 
 def test_a_calibrated_fleet_is_as_large_as_the_limit_asks_for() -> None:
@@ -190,7 +193,8 @@ BAD: list[tuple[Search, type[RelayLoadError], str]] = [
     (Search(limit=1e6), UsageError, "up to 100,000"),
     (Search(start=2.5), UsageError, "whole"),
     (Search(edits_per_s=0), UsageError, "nothing can be measured"),
-    (Search(start=1, objectives=("delivery_ms.p95 < 1s",)), UsageError, "nothing is delivered"),
+    (Search(start=1, objectives=("delivery_ms.p95 < 1s",)), UsageError, "show no worker an edit"),
+    (Search(start=2, objectives=("delivery_ms.p95 < 1s",)), UsageError, "over 2 workers"),
     (Search(edits_per_s=0.01), UsageError, "held for 41m 40s until its objectives can be judged"),
     (Search(over="edits", limit=float("inf")), UsageError, "--limit inf is no load"),
     (Search(start=float("nan")), UsageError, "--start nan is no load"),
