@@ -20,7 +20,11 @@ export function createAdminServer({ faults, counters, sockets, pressure, repo })
       return { dropped, open: sockets.open }
     },
     "GET /stats": () => ({
-      ...counters.current({ open: sockets.open, queued: sockets.service.waiting }),
+      ...counters.current({
+        open: sockets.open,
+        queued: sockets.service.waiting,
+        served_ms: sockets.service.served_ms,
+      }),
       documents: Object.keys(repo.handles).length,
       leaked_mb: pressure.leaked_mb,
       uptime_s: process.uptime(),

@@ -31,8 +31,8 @@ export class Counters {
     return { in: total(this.in_by_kind), out: total(this.out_by_kind) }
   }
 
-  /** All counters as one plain object; `open` and `queued` are known elsewhere. */
-  current({ open, queued }) {
+  /** All counters as one plain object; `open`, `queued` and `served_ms` are known elsewhere. */
+  current({ open, queued, served_ms }) {
     return {
       sockets: { ...this.sockets, open },
       messages: {
@@ -42,6 +42,7 @@ export class Counters {
         bytes_in: this.bytes.in,
         bytes_out: this.bytes.out,
         queued,
+        served_ms,
         withheld: this.withheld,
       },
       errors: this.errors,

@@ -86,6 +86,8 @@ export class ServiceQueue {
   #freeAt = 0
   #stalledUntil = 0
   #alarm = new Alarm(() => this.#finishDue())
+  /** The service times of all that was finished, added up (ms). */
+  served_ms = 0
 
   /** `serviceTime(item)` draws one service time (ms); `finish(item)` gets each item when it is served. */
   constructor({ serviceTime, finish }) {
@@ -109,7 +111,7 @@ export class ServiceQueue {
 
   /** Takes an item in, which arrived at the instant `arrival`. */
   push(item, arrival) {
-    this.#items.push({ item, arrival, end: undefined })
+    this.#items.push({ item, arrival, service_ms: undefined, end: undefined })
     if (this.waiting === 1) this.#finishDue()
   }
 
@@ -127,12 +129,14 @@ export class ServiceQueue {
       const served = this.#items[this.#head]
       if (served.end === undefined) {
         const start = Math.max(served.arrival, this.#freeAt, this.#stalledUntil)
-        served.end = start + this.serviceTime(served.item)
+        served.service_ms = this.serviceTime(served.item)
+        served.end = start + served.service_ms
       } else if (served.end < this.#stalledUntil) {
         served.end = this.#stalledUntil
       }
       if (served.end > now) break
       this.#freeAt = served.end
+      this.served_ms += served.service_ms
       this.#head += 1
       this.finish(served.item)
     }

@@ -8,7 +8,7 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from itertools import combinations, pairwise
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
@@ -65,7 +65,20 @@ def many(relay: RelayProcess) -> Iterator[Callable[[int], list[Connection]]]:
         yield lambda count: [stack.enter_context(connect(relay.url)) for _ in range(count)]
 
 
-def until(condition: Callable[[], bool], *, within_s: float = 5.0) -> None:
+def shortest(measure: Callable[[], float], *, below: float) -> float:
+    """Measure until it comes out below that, and at most 30 times; gives the least.
+
+    A busy machine can only lengthen what is measured: the shortest is the relay's own.
+    """
+    least = measure()
+    for _ in range(29):
+        if least < below:
+            break
+        least = min(least, measure())
+    return least
+
+
+def until(condition: Callable[[], bool], *, within_s: float = 30.0) -> None:
     deadline = time.monotonic() + within_s
     while not condition():
         assert time.monotonic() < deadline, "the condition did not come true in time"
@@ -175,11 +188,14 @@ def test_the_same_client_syncs_through_the_reference_server(tmp_path: Path) -> N
 
 def test_delays_add_up_on_the_way_to_another_client(relay: RelayProcess) -> None:
     """200 ms each way make an edit's delivery 400 ms later than without."""
-    control = run_node(CLIENT, "latency", relay.url, "4", "400")["delivery_ms"]
+
+    def delivery_ms(gap_ms: str) -> float:
+        delivered: list[float] = run_node(CLIENT, "latency", relay.url, "4", gap_ms)["delivery_ms"]
+        return min(delivered)
+
+    assert shortest(lambda: delivery_ms("400"), below=40) < 40
     relay.set_faults(delay_in_ms=200, delay_out_ms=200)
-    delayed = run_node(CLIENT, "latency", relay.url, "4", "900")["delivery_ms"]
-    # A busy machine can only lengthen a delivery: the shortest is the relay's own.
-    assert min(delayed) - min(control) == pytest.approx(400, rel=0.1)
+    assert 400 <= shortest(lambda: delivery_ms("900"), below=440) < 440
 
 
 def test_a_stall_holds_messages_and_then_handles_them_in_order(relay: RelayProcess) -> None:
@@ -266,49 +282,54 @@ def test_drops_by_the_minute_come_evenly(
 def test_the_relay_serves_one_message_at_a_time(relay: RelayProcess) -> None:
     """With 20 ms for a message, 40 messages on 4 sockets take 800 ms, in order on each socket."""
     relay.set_faults(service_ms=20)
-    totals_ms: list[float] = []
-    # A busy machine can only lengthen a measurement: the shortest of a few is the relay's own.
-    while len(totals_ms) < 12 and min(totals_ms, default=1000) > 830:
+
+    def total_ms() -> float:
         answers = run_node(CLIENT, "requests", relay.url, "4", "10")
         for of_socket in answers:
             assert [answer["index"] for answer in of_socket] == list(range(10))
         at_ms = sorted(answer["at_ms"] for of_socket in answers for answer in of_socket)
-        assert at_ms[-1] > 799
-        totals_ms.append(at_ms[-1])
+        return float(at_ms[-1])
+
     # Timers that are late by a millisecond each would add up to 40 ms here.
-    assert min(totals_ms) < 830
+    assert 799 < shortest(total_ms, below=830) < 830
 
 
 def test_service_times_vary_by_the_seed() -> None:
     """Noise spreads service times about their mean, and the same seed gives the same ones."""
 
-    def answered_ms(seed: str) -> list[float]:
-        flags = ("--service-ms", "30", "--service-noise", "0.8", "--seed", seed)
+    def served_ms(relay: RelayProcess) -> float:
+        return float(relay.stats()["messages"]["served_ms"])
+
+    def service_ms(seed: str) -> list[float]:
+        flags = ("--service-ms", "10", "--service-noise", "0.8", "--seed", seed)
+        totals = [0.0]
         with start_relay(*flags) as relay:
-            (answers,) = run_node(CLIENT, "requests", relay.url, "1", "20")
-        return [answer["at_ms"] for answer in answers]
+            for _ in range(6):
+                with connect(relay.url) as socket:
+                    socket.send(b"what is no message costs as much as one")
+                    until(lambda: served_ms(relay) > totals[-1])
+                totals.append(served_ms(relay))
+        return [later - earlier for earlier, later in pairwise(totals)]
 
-    def agree(one: list[float], other: list[float]) -> bool:
-        return median(abs(a - b) for a, b in zip(one, other, strict=True)) < 5
-
-    gaps_ms = [later - earlier for earlier, later in pairwise(answered_ms("3"))]
-    assert max(gaps_ms) - min(gaps_ms) > 20
-    # A busy machine can delay some answers of a run: two undisturbed ones must be among a few.
-    runs: list[list[float]] = []
-    while not any(agree(one, other) for one, other in combinations(runs, 2)):
-        assert len(runs) < 6, "no two runs with one seed agree"
-        runs.append(answered_ms("3"))
-    assert not agree(runs[-1], answered_ms("4"))
+    first = service_ms("3")
+    assert all(2 <= each <= 18 for each in first)
+    assert max(first) - min(first) > 5
+    assert service_ms("3") == first
+    assert service_ms("4") != first
 
 
 def test_a_documents_broadcasts_are_batched(relay: RelayProcess) -> None:
     """Edits 150 ms apart arrive at once without batching and wait for the batch with it."""
+
+    def delivery_ms() -> list[float]:
+        delivered: list[float] = run_node(CLIENT, "latency", relay.url, "5", "150")["delivery_ms"]
+        return delivered
+
     relay.set_faults(batch_ms=0)
-    assert median(run_node(CLIENT, "latency", relay.url, "5", "150")["delivery_ms"]) < 100
+    assert shortest(lambda: median(delivery_ms()), below=100) < 100
     relay.set_faults(batch_ms=600)
-    batched = run_node(CLIENT, "latency", relay.url, "5", "150")["delivery_ms"]
-    assert max(batched) > 300
-    assert min(batched) < 700
+    assert max(delivery_ms()) > 300
+    assert shortest(lambda: min(delivery_ms()), below=500) < 500
 
 
 def test_metrics_can_fail_be_missing_or_be_late(relay: RelayProcess) -> None:
