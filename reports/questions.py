@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as NotYetError
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from threading import Thread
 from typing import Any, TypeVar
@@ -110,21 +109,41 @@ class Questions:
         done: Future[T] = Future()
 
         def carry_out() -> None:
+            if not done.set_running_or_notify_cancel():
+                return
             try:
                 done.set_result(work())
             except BaseException as error:  # noqa: BLE001 - raised again by whoever waits
                 done.set_exception(error)
 
-        Thread(target=carry_out, name="query", daemon=True).start()
+        thread = Thread(target=carry_out, name="query", daemon=True)
         try:
-            return _result(done)
+            thread.start()
+            # Not in one wait: one without an end would keep Ctrl-C waiting as well. Nor in a join:
+            # of one that Ctrl-C ends Python takes the thread for ended.
+            while not wait([done], _LOOK_EVERY_S).done:
+                pass
         except KeyboardInterrupt:
-            self._connection.interrupt()
-            with contextlib.suppress(Exception):
-                _result(done)
+            self._interrupt(done)
             raise InterruptedRunError("The statement was cancelled.") from None
+        thread.join()
+        try:
+            return done.result()
         except duckdb.Error as error:
             raise QuestionError(str(error).strip()) from None
+
+    def _interrupt(self, done: Future[Any]) -> None:
+        """End what a thread carries out, however far it has come.
+
+        Python that ends while DuckDB is at work in a thread is aborted.
+        """
+        while True:
+            with contextlib.suppress(KeyboardInterrupt):  # pressed again: it is being done
+                if done.cancel() or done.done():
+                    return
+                # Again and again: DuckDB forgets it as a statement begins.
+                self._connection.interrupt()
+                wait([done], _LOOK_EVERY_S)
 
 
 def _with_short_types(found: duckdb.DuckDBPyRelation) -> duckdb.DuckDBPyRelation:
@@ -140,13 +159,6 @@ def _with_short_types(found: duckdb.DuckDBPyRelation) -> duckdb.DuckDBPyRelation
             for name, column in columns.items()
         )
     )
-
-
-def _result(done: Future[T]) -> T:
-    # Not in one wait: a wait without an end would keep Ctrl-C waiting as well.
-    while True:
-        with contextlib.suppress(NotYetError):
-            return done.result(_LOOK_EVERY_S)
 
 
 @contextlib.contextmanager
