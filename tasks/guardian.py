@@ -147,7 +147,8 @@ def _end(wakes: _Wakes, pid: int, grace_s: float) -> int:
         if pid in codes:
             return codes[pid]
         wakes.wait(left_s)
-    return 128 + signal.SIGKILL
+    # It may have ended while we were kept from looking.
+    return _reap().get(pid, 128 + signal.SIGKILL)
 
 
 def _inner(outer: int, command: list[str], grace_s: float) -> NoReturn:

@@ -57,7 +57,7 @@ def relay_load(
     *arguments: str,
     cwd: Path,
     variables: Mapping[str, str] | None = None,
-    timeout_s: float = 60,
+    timeout_s: float = 180,
 ) -> Ended:
     """Run `relay-load` to its end, in a folder and with a home of the test's own.
 

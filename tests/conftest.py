@@ -123,7 +123,7 @@ def prefect_api() -> Iterator[str]:
     from prefect.settings import PREFECT_API_URL  # noqa: PLC0415 - slow to import
     from prefect.testing.utilities import prefect_test_harness  # noqa: PLC0415 - likewise
 
-    with prefect_test_harness(server_startup_timeout=120):
+    with prefect_test_harness(server_startup_timeout=240):
         url = PREFECT_API_URL.value()
         assert url is not None
         os.environ["PREFECT_API_URL"] = url

@@ -24,6 +24,7 @@ class FakeAgent:
         self.silent = False
         self.orders: list[Order] = []
         self.has_order = asyncio.Event()
+        self.beats_since_order = 0
         self._is_over = asyncio.Event()
         self._context = context
         self._store = context.store()
@@ -53,6 +54,7 @@ class FakeAgent:
         self._status.state, self._status.order, self._status.phase = "running", order.number, label
         self._status.vitals = Vitals(connections_open=int(order.connections.end))
         self.orders.append(order)
+        self.beats_since_order = 0
         self.has_order.set()
         ends_us = order.starts_at_us + round(order.duration_s * 1e6)
         following = await self._order(order.number + 1, until_us=ends_us)
@@ -83,6 +85,7 @@ class FakeAgent:
 
     async def _beat(self) -> None:
         self._status.beat += 1
+        self.beats_since_order += 1
         self._status.at_us = time.time_ns() // 1000
         key = self._context.layout.status(self._context.attempt, self.name)
         await asyncio.to_thread(self._store.put_message, key, self._status)
@@ -107,6 +110,7 @@ class FakeFleet:
         self.may_give.set()
         self._refuses = refuses or {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._killed: set[str] = set()
 
     async def acquire(self, context: RunContext) -> list[Worker]:
         """Give the scenario's workers."""
@@ -126,7 +130,7 @@ class FakeFleet:
 
     async def is_alive(self, context: RunContext, worker: Worker) -> bool:  # noqa: ARG002
         """Say whether the agent's task still runs."""
-        return not self._tasks[worker.name].done()
+        return worker.name not in self._killed and not self._tasks[worker.name].done()
 
     async def release(self, context: RunContext) -> list[str]:  # noqa: ARG002
         """End every agent."""
@@ -137,4 +141,5 @@ class FakeFleet:
 
     def kill(self, name: str) -> None:
         """End an agent without a last word."""
+        self._killed.add(name)
         self._tasks[name].cancel()

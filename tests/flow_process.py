@@ -112,7 +112,7 @@ class FlowProcess:
         """Wait until it has written a text."""
         wait_for(
             lambda: text in self.said or self._process.poll() is not None,
-            within_s=90,
+            within_s=200,
             why=lambda: f"{text!r} in\n{self.said}",
         )
         assert text in self.said, self.said
@@ -121,7 +121,7 @@ class FlowProcess:
         """Send it a signal, and it alone."""
         self._process.send_signal(number)
 
-    def wait(self, within_s: float = 60) -> int:
+    def wait(self, within_s: float = 200) -> int:
         """Return its exit code."""
         try:
             return self._process.wait(within_s)

@@ -6,7 +6,9 @@
  *   requests URL SOCKETS EACH [ADMIN_URL STALL_S]
  *                                 requests for unknown documents, sent at once after the handshakes
  *                                 (and after telling the relay to stall): when each was answered
- *   talk URL WAIT_MS [DOC_ID]     a handshake and a request: all that came back
+ *   talk URL WANTED WAIT_MS [DOC_ID]
+ *                                 a handshake and a request: all that came back until WANTED messages
+ *                                 were there or the relay had closed, and for WAIT_MS more
  */
 
 import { setTimeout as wait } from "node:timers/promises"
@@ -70,8 +72,8 @@ function join(url) {
 
 async function requests(url, sockets, each, adminUrl, stall_s) {
   const joined = await Promise.all(Array.from({ length: sockets }, () => join(url)))
-  if (stall_s) await fetch(`${adminUrl}/faults`, { method: "PUT", body: JSON.stringify({ stall_s }) })
   const began = performance.now()
+  if (stall_s) await fetch(`${adminUrl}/faults`, { method: "PUT", body: JSON.stringify({ stall_s }) })
   const answered = joined.map(async ({ socket, request }) => {
     const asked = Array.from({ length: each }, unknownDocument)
     const answers = []
@@ -88,8 +90,9 @@ async function requests(url, sockets, each, adminUrl, stall_s) {
   return Promise.all(answered)
 }
 
-async function talk(url, wait_ms, documentId = unknownDocument()) {
+async function talk(url, wanted, wait_ms, documentId = unknownDocument()) {
   const heard = []
+  const { promise: enough, resolve } = Promise.withResolvers()
   const socket = new WebSocket(url)
   let closed = null
   socket.on("open", () => {
@@ -105,11 +108,14 @@ async function talk(url, wait_ms, documentId = unknownDocument()) {
       message = undefined
     }
     const { type, selectedProtocolVersion, documentId: document } = message ?? {}
+    if (heard.length + 1 >= wanted) resolve()
     heard.push({ type, selectedProtocolVersion, documentId: document, bytes: bytes.length })
   })
   socket.on("close", code => {
     closed = code
+    resolve()
   })
+  if (wanted > 0) await Promise.race([enough, wait(20_000)])
   await wait(wait_ms)
   return { documentId, heard, closed }
 }

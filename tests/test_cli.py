@@ -300,7 +300,7 @@ def test_stop_asks_and_waits_for_the_end(store_address: StoreAddress) -> None:
 
     conductor = threading.Thread(target=conduct)
     conductor.start()
-    assert stop_run(store, "local-1", within_s=20, say=said.append) == "stopped"
+    assert stop_run(store, "local-1", within_s=60, say=said.append) == "stopped"
     conductor.join()
     assert json.loads(store.get(layout.stop) or b"")["attempt"] == 1
     assert "asked local-1 to end" in said[0]
@@ -318,7 +318,7 @@ def test_stop_does_not_wait_for_the_dead(
     store.put_message(RunLayout("local-1").lease(1), lease)
     monkeypatch.setattr(cli_runs, "CONDUCTED_WITHIN_S", 0.2)
     with pytest.raises(CannotRunError, match="Nobody conducts local-1 any more"):
-        stop_run(store, "local-1", within_s=20, say=lambda _: None)
+        stop_run(store, "local-1", within_s=60, say=lambda _: None)
 
 
 def test_prune_deletes_the_oldest_ended_runs_only(
@@ -390,7 +390,7 @@ def test_the_local_relay_runs_in_the_foreground(tmp_path: Path) -> None:
         assert relay.stdout is not None
         assert json.loads(relay.stdout.readline())["ready"] is True
         relay.send_signal(signal.SIGINT)
-        assert relay.wait(10) == 0
+        assert relay.wait(60) == 0
     wrong = relay_load("relay", "--no-such-fault", cwd=tmp_path)
     assert wrong.code == 2
 
@@ -411,7 +411,7 @@ def test_ctrl_c_before_the_run_begins_leaves_nothing(tmp_path: Path) -> None:
                 break
         wait_for(lambda: any("uvicorn" in found for found in processes_of(tmp_path)))
         run.send_signal(signal.SIGINT)
-        assert run.wait(30) == 130
+        assert run.wait(90) == 130
     wait_for(lambda: not processes_of(tmp_path), why=lambda: processes_of(tmp_path))
 
 
@@ -419,14 +419,18 @@ def test_ctrl_c_before_the_run_begins_leaves_nothing(tmp_path: Path) -> None:
 @pytest.mark.browser
 def test_a_missed_objective_ends_with_3(tmp_path: Path, prefect_api: str) -> None:
     """A relay that misses its objectives: exit code 3, the table, the report, one message."""
-    ended = relay_load(
-        "run",
-        "local",
-        *overrides(objectives='["delivery_ms.p95 < 0.001ms"]'),
-        cwd=tmp_path,
-        timeout_s=200,
-        variables={"PREFECT_API_URL": prefect_api},
-    )
+    for _ in range(3):
+        ended = relay_load(
+            "run",
+            "local",
+            *overrides(objectives='["delivery_ms.p95 < 0.001ms"]'),
+            cwd=tmp_path,
+            timeout_s=200,
+            variables={"PREFECT_API_URL": prefect_api},
+        )
+        # On a busy machine one of the few edits can be missed: that run is invalid.
+        if ended.code != 4:
+            break
     assert ended.code == 3, ended.err
     assert "FAILED" in ended.out
     assert "delivery_ms.p95 < 0.001ms" in ended.out

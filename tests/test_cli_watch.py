@@ -42,7 +42,7 @@ def watching(
 ) -> Iterator[tuple[subprocess.Popen[str], TextIO, str]]:
     """Watch a run; give the process, what it says, and the address of the page."""
     with subprocess.Popen(
-        [str(PROGRAM), "watch", run.run_id, *store_arguments(address), "--every", "1"],
+        [str(PROGRAM), "watch", run.run_id, *store_arguments(address), "--every", "2"],
         cwd=folder,
         env=environment(folder, **store_environment(address)),
         stderr=subprocess.PIPE,
@@ -60,14 +60,14 @@ def test_a_run_is_watched_until_it_ends(
 
         def page() -> addinfourl | None:
             try:
-                answer: addinfourl = urllib.request.urlopen(url, timeout=10)  # noqa: S310 - ours
+                answer: addinfourl = urllib.request.urlopen(url, timeout=60)  # noqa: S310 - ours
             except urllib.error.HTTPError:
                 return None
             return answer
 
-        first = wait_for(page, within_s=30)
+        first = wait_for(page, within_s=90)
         assert first is not None
-        assert first.headers["Refresh"] == "1"
+        assert first.headers["Refresh"] == "2"
         assert b"still going on" in first.read()
         store, layout = Store(store_address), RunLayout(run.run_id)
         record = store.get_message(layout.run, RunRecord)
@@ -79,10 +79,10 @@ def test_a_run_is_watched_until_it_ends(
             found = page()
             return found if found is not None and found.headers["Refresh"] is None else None
 
-        final = wait_for(last, within_s=30)
+        final = wait_for(last, within_s=90)
         assert final is not None
         assert b"still going on" not in final.read()
-        assert watch.wait(30) == 0
+        assert watch.wait(90) == 0
         assert "has ended: passed, valid" in said.read()
 
 
@@ -93,10 +93,10 @@ def test_ctrl_c_ends_the_watch_alone(
     before = Store(store_address).keys(RunLayout(run.run_id).root)
     with watching(run, store_address, tmp_path) as (watch, said, url):
         assert "still going: 4" in said.readline()
-        with urllib.request.urlopen(f"{url}summary.json", timeout=10) as summary:  # noqa: S310 - ours
+        with urllib.request.urlopen(f"{url}summary.json", timeout=60) as summary:  # noqa: S310 - ours
             assert json.load(summary)["running"] is True
         watch.send_signal(signal.SIGINT)
-        assert watch.wait(30) == 130
+        assert watch.wait(90) == 130
     assert Store(store_address).keys(RunLayout(run.run_id).root) == before
 
 

@@ -74,8 +74,8 @@ def test_a_store_is_there_and_its_objects_stay(tmp_path: Path) -> None:
         assert stat.S_IMODE(service.address_file.stat().st_mode) == 0o600
         assert StoreAddress.from_file(service.address_file) == address
         first = address
-    assert wait_until(lambda: not answers(first), within_s=10)
-    assert wait_until(lambda: not service.address_file.exists(), within_s=10)
+    assert wait_until(lambda: not answers(first), within_s=60)
+    assert wait_until(lambda: not service.address_file.exists(), within_s=60)
     with local_store(tmp_path) as address:
         assert Store(address).get("runs/a/run.json") == b"{}"
         assert address.access_key != first.access_key
@@ -122,13 +122,14 @@ def test_users_share_one_server(tmp_path: Path, killed: str) -> None:
     victim, other = users if killed == "the first user" else users[::-1]
     victim.kill()
     victim.wait()
-    # Several looks of the guardian at its lock.
+    # Several looks of the guardian at its lock. A busy server is asked three times; one that is
+    # gone refuses at once.
     until = time.monotonic() + 2.5
     while time.monotonic() < until:
-        assert answers(address)
+        Store(address).keys(".none")
         time.sleep(0.25)
-    other.communicate("\n", timeout=10)
-    assert wait_until(lambda: not answers(address), within_s=10)
+    other.communicate("\n", timeout=60)
+    assert wait_until(lambda: not answers(address), within_s=60)
 
 
 def test_users_that_come_together_start_one_server(tmp_path: Path) -> None:
@@ -136,7 +137,7 @@ def test_users_that_come_together_start_one_server(tmp_path: Path) -> None:
     users = [another_user(tmp_path) for _ in range(4)]
     assert len({endpoint(user) for user in users}) == 1
     for user in users:
-        user.communicate("\n", timeout=20)
+        user.communicate("\n", timeout=60)
     assert [user.returncode for user in users] == [0] * 4
 
 
@@ -144,9 +145,9 @@ def test_a_killed_server_is_replaced(tmp_path: Path) -> None:
     """Whoever comes after the server was killed starts another, though its file still stands."""
     with local_store(tmp_path) as address:
         server_of(address).send_signal(signal.SIGKILL)
-        assert wait_until(lambda: not answers(address), within_s=5)
+        assert wait_until(lambda: not answers(address), within_s=60)
         with local_store(tmp_path) as again:
-            assert answers(again)
+            assert Store(again).keys(".none") == []
 
 
 async def test_a_cancelled_start_leaves_nothing(tmp_path: Path) -> None:
@@ -163,7 +164,7 @@ async def test_a_cancelled_start_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert await asyncio.to_thread(
-        wait_until, lambda: not service.address_file.exists(), within_s=10
+        wait_until, lambda: not service.address_file.exists(), within_s=60
     )
 
 
@@ -179,10 +180,10 @@ def test_a_local_relay_answers_and_ends(tmp_path: Path) -> None:
     service = local_relay(log=tmp_path / "relay.log", flags=["--metrics-off"])
     with service as relay:
         assert relay.url.startswith("ws://127.0.0.1:")
-        assert httpx.get(relay.http_url).status_code == 200
-        assert httpx.get(f"{relay.admin_url}/faults").json()["metrics_off"]
+        assert httpx.get(relay.http_url, timeout=60).status_code == 200
+        assert httpx.get(f"{relay.admin_url}/faults", timeout=60).json()["metrics_off"]
         assert psutil.pid_exists(relay.pid)
-    assert wait_until(lambda: not psutil.pid_exists(relay.pid), within_s=5)
+    assert wait_until(lambda: not psutil.pid_exists(relay.pid), within_s=60)
     assert [file.name for file in tmp_path.iterdir()] == ["relay.log"]
 
 

@@ -10,7 +10,7 @@ T = TypeVar("T")
 def wait_for(
     condition: Callable[[], T],
     *,
-    within_s: float = 10.0,
+    within_s: float = 60.0,
     why: Callable[[], object] | str = "",
     every_s: float = 0.05,
 ) -> T:

@@ -40,6 +40,18 @@ def record_of(context: RunContext, label: str) -> PhaseRecord:
     return record
 
 
+def lasting(context: RunContext, **seconds: float) -> RunContext:
+    """Return a context in which the phases of these kinds last so long.
+
+    A test that cuts a phase needs one that is not over before, however slow the machine is.
+    """
+    phases = tuple(
+        phase.model_copy(update={"duration_s": seconds.get(phase.kind, phase.duration_s)})
+        for phase in context.scenario.phases
+    )
+    return replace(context, scenario=context.scenario.model_copy(update={"phases": phases}))
+
+
 async def settled(conductor: Conductor) -> None:
     """Wait until nothing is being sought in the place of lost workers."""
     await asyncio.gather(*conductor.substitutes.seeking)

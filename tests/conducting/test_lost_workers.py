@@ -1,13 +1,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 
+from run_store.steps import Step
+from scenarios.model import Phase, Scenario
+from tasks.conductor import Conductor
 from tasks.run_context import RunContext
+from tasks.stress import Halt, Level, next_level
 from tasks.substitution import holders_after, why_none
 from tests.conducting.loads import in_steps, orders_of, ready, replacing, settled
 from tests.fake_fleet import FakeFleet
+from tests.waiting import wait_for
 
 
 @pytest.mark.parametrize("spread", [False, True])
@@ -69,7 +75,16 @@ async def test_a_substitute_joins_with_the_next_step_of_load(
     context: RunContext, fleet: FakeFleet
 ) -> None:
     """The step in which a worker is lost is doubtful, and tried again with all slots held."""
-    conductor = await ready(replacing(in_steps(context)), fleet)
+    looking: list[Conductor] = []
+
+    def chooses(scenario: Scenario, phase: Phase, steps: Sequence[Step]) -> Level | Halt:
+        # Who seeks a substitute does not hold up the load: here the next step waits for it.
+        [conductor] = looking
+        wait_for(lambda: all(task.done() for task in conductor.substitutes.seeking))
+        return next_level(scenario, phase, steps)
+
+    conductor = await ready(replacing(in_steps(context)), fleet, chooses=chooses)
+    looking.append(conductor)
     running = asyncio.create_task(conductor.run_phase(0))
     await fleet.agents["worker-1"].has_order.wait()
     fleet.kill("worker-1")

@@ -20,7 +20,7 @@ from tasks.fleets import deployment
 from tasks.fleets.remote import Access, Host, connect
 from tasks.fleets.wheelhouse import make_payload
 
-READY_WITHIN_S = 10.0
+READY_WITHIN_S = 60.0
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 NO_INDEX = "PIP_INDEX_URL=http://127.0.0.1:9/simple PIP_RETRIES=1 PIP_CONFIG_FILE=/dev/null"
 """For a host's `environment`: it reaches no package index."""
@@ -144,7 +144,7 @@ def ssh_host(
         # The server leaves its logins to themselves: one whose network is gone would stay.
         logins = psutil.Process(process.pid).children() if process.poll() is None else []
         process.terminate()
-        process.wait(timeout=10)
+        process.wait(timeout=60)
         for login in logins:
             with contextlib.suppress(psutil.NoSuchProcess):
                 login.kill()

@@ -192,6 +192,7 @@ async def test_a_cancelled_run_does_not_wait_for_agents(
         return ""
 
     monkeypatch.setattr(ec2, "STOP_IN_HASTE_WITHIN_S", 0.2)
+    monkeypatch.setattr(ec2, "GONE_IN_HASTE_WITHIN_S", 60.0)
     monkeypatch.setattr(ec2, "STOP_WITHIN_S", 0.3 if not in_haste else 600.0)
     monkeypatch.setattr(Ec2Fleet, "_release", hangs)
     await Ec2Fleet().acquire(context)
@@ -210,7 +211,7 @@ async def test_nothing_is_rented_behind_a_cancellation(
     def hangs(name: str) -> None:
         if name == "DescribeSubnets":
             asked.set()
-            goes_on.wait(30)
+            goes_on.wait(120)
 
     account.answers.append(hangs)
     renting = asyncio.create_task(Ec2Fleet().acquire(context))

@@ -102,7 +102,7 @@ async def test_machines_of_which_no_answer_came_are_looked_for(
     """A process that died while EC2 was renting knows no ids: its machines are found by tag."""
     await Ec2Fleet().acquire(context)
     forget_answer(context)
-    monkeypatch.setattr(ec2_ledger, "SETTLES_WITHIN_S", 10.0)
+    monkeypatch.setattr(ec2_ledger, "SETTLES_WITHIN_S", 20.0)
     hide(account, looks=4)
     assert await Ec2Fleet().release(context) == []
     assert account.left() == []

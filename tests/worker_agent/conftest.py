@@ -90,7 +90,7 @@ def played(
         if name in SCENES
     }
     folder = tmp_path_factory.mktemp("scenes")
-    with ThreadPoolExecutor(6) as stages:
+    with ThreadPoolExecutor(7) as stages:
         yield {
             name: stages.submit(scene, folder / name.replace("_", "-"), server)
             for name, scene in SCENES.items()
@@ -98,7 +98,7 @@ def played(
         }
 
 
-SCENE_WITHIN_S = 150.0
+SCENE_WITHIN_S = 280.0
 Played = dict[str, "Future[object]"]
 
 

@@ -13,7 +13,7 @@ from run_store.messages import Order, Status
 from tests.relay_process import ROOT, start_relay
 from tests.store_server import StoreServer
 from tests.waiting import wait_for
-from tests.worker_agent.orchestration import Run, alive, family
+from tests.worker_agent.orchestration import Run, alive, family, still_alive, still_connected
 from tests.worker_agent.power_off_stand_ins import powered_off, stand_ins
 from tests.worker_agent.samples import rows
 from tests.worker_agent.small_disk import SmallDisk
@@ -47,8 +47,8 @@ def restart(folder: Path, server: StoreServer) -> Restart:
         run.start_all()
         before = run.order("before", 2, 6, edits_per_s=5)
         run.done(before)
-        cut = run.order("cut", 60, 6, edits_per_s=5)
-        run.sleep_until(cut, 7)
+        cut = run.order("cut", 120, 6, edits_per_s=5)
+        run.sleep_until(cut, 10)
         agent = run.agents["worker-1"]
         below = family(agent)
         agent.kill()
@@ -63,7 +63,7 @@ def restart(folder: Path, server: StoreServer) -> Restart:
             lambda status: (
                 status.errors.get("agent_restarted") and status.vitals.connections_synced == 6
             ),
-            within_s=80,
+            within_s=120,
         )
         done = joined.counts.edits_completed
         run.until("worker-1", lambda status: status.counts.edits_completed > done + 10)
@@ -85,7 +85,7 @@ def restart(folder: Path, server: StoreServer) -> Restart:
             told_at,
             exit_code,
             ended,
-            alive(below),
+            still_alive(below),
             powered_off(folder),
         )
 
@@ -123,8 +123,8 @@ def abandoned(folder: Path, server: StoreServer) -> Abandoned | None:
             spool=disk.folder,
             power_off=True,
         )
-        run.until("worker-1", lambda status: status.state == "ready", within_s=80)
-        full = run.order("full", 12, 6, edits_per_s=4)
+        run.until("worker-1", lambda status: status.state == "ready", within_s=120)
+        full = run.order("full", 20, 6, edits_per_s=8, edits_per_s_at_end=0)
         run.sleep_until(full, 2)
         disk.fill()
         filled_at = time.time()
@@ -135,10 +135,9 @@ def abandoned(folder: Path, server: StoreServer) -> Abandoned | None:
         cleared = run.until("worker-1", lambda status: status.message == "")
         run.done(full)
         order = run.order("abandoned", 120, 6, edits_per_s=2)
-        run.lease(expires_after_s=2.0)
         run.sleep_until(order, 0.5)
-        run.lease(expires_after_s=2.0)
         lease_ended_at = time.time() + 2.0
+        run.lease(expires_after_s=2.0)
         below = family(agent)
         exit_code = agent.wait(timeout=60)
         ended = run.status()
@@ -154,9 +153,9 @@ def abandoned(folder: Path, server: StoreServer) -> Abandoned | None:
             time.time(),
             exit_code,
             ended,
-            alive(below),
+            still_alive(below),
             powered_off(folder),
-            relay.metrics()["connections"],
+            still_connected(relay),
         )
 
 
@@ -193,10 +192,10 @@ def hasty(folder: Path, _server: StoreServer) -> Hasty:
             "worker-1",
             environment=stand_ins(folder),
             power_off=True,
-            ship_every_s=60,
-            store_grace_s=3,
+            ship_every_s=600,
+            store_grace_s=12,
         )
-        run.until("worker-1", lambda status: status.state == "ready", within_s=80)
+        run.until("worker-1", lambda status: status.state == "ready", within_s=120)
         broken_exit_code = broken.wait(timeout=60)
         failed = run.status("worker-2")
         assert failed is not None
@@ -227,7 +226,7 @@ def hasty(folder: Path, _server: StoreServer) -> Hasty:
             store_away_at,
             took_s,
             exit_code,
-            alive(below),
+            still_alive(below),
             rows_before,
             shipped,
             broken_exit_code,

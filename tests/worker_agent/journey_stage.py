@@ -47,6 +47,11 @@ class Played:
         return {row["type"] for row in self.of("errors")}
 
 
+def looks_for_edits(load: JourneyLoad) -> bool:
+    """Say whether any user is still watched for the others' edits."""
+    return any(user.is_looking for user in load._users.values())  # noqa: SLF001 - nobody tells
+
+
 @dataclass(frozen=True)
 class Stage:
     """Where journeys are played: a browser, a spool, its store and a relay's address."""
@@ -67,10 +72,13 @@ class Stage:
         timeout_s: float = 1.0,
         drop_share: float = 0.0,
         wait: bool = True,
+        patient: bool = True,
     ) -> Played:
         """Have all users enter, make the edits of one phase, and leave.
 
-        Without `wait` the phase begins when the users begin to enter.
+        Without `wait` the phase begins when the users begin to enter. It is ended once its time is
+        over and, where the play is `patient`, everything is made and seen and all users are back:
+        on a busy machine that comes later.
         """
         clock = RunClock()
         recording = Recording(self.spool, clock.now_us)
@@ -108,7 +116,7 @@ class Stage:
         if wait:
             idle = {"edits_per_s": Line(start=0, end=0), "drop_share": 0.0, "duration_s": 60.0}
             await load.prepare(order.model_copy(update=idle))
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(120):
                 while True:
                     (state,) = await load.tick()
                     if state.open == users:
@@ -118,11 +126,16 @@ class Stage:
         now_us = clock.now_us()
         await load.prepare(order.model_copy(update={"number": 2, "starts_at_us": now_us}))
         end_us = now_us + round(duration_s * 1e6)
-        while clock.now_us() < end_us:
+        deadline_us = end_us + round(30e6 if patient else 0)
+        while clock.now_us() < end_us or (
+            clock.now_us() < deadline_us
+            and (recording.outstanding or state.open < users or looks_for_edits(load))
+        ):
             await asyncio.sleep(0.1)
-            await load.tick()
+            (state,) = await load.tick()
+        settling_us = clock.now_us()
         await load.settle()
-        settled_s = (clock.now_us() - end_us) / 1e6
+        settled_s = (clock.now_us() - settling_us) / 1e6
         await load.check_replicas()
         await load.close()
         return Played(await asyncio.to_thread(self._shipped), settled_s)

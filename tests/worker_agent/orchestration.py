@@ -18,12 +18,12 @@ from run_store.samples import KINDS
 from run_store.schedule import PlannedEdit, edits_of_documents, plan_of, planned_edits
 from run_store.store import Store
 from scenarios.loading import load_scenario
-from tests.relay_process import ROOT
+from tests.relay_process import ROOT, RelayProcess
 from tests.store_server import StoreServer
 from tests.waiting import wait_for
 from tests.worker_agent.samples import parts, rows
 
-READY_WITHIN_S = 40.0
+READY_WITHIN_S = 120.0
 Row = dict[str, Any]
 
 
@@ -126,7 +126,7 @@ class Run:
         return self.store.get_message(self.layout.status(1, worker), Status)
 
     def until(
-        self, worker: str, condition: Callable[[Status], object], *, within_s: float = 10.0
+        self, worker: str, condition: Callable[[Status], object], *, within_s: float = 60.0
     ) -> Status:
         """Wait until a worker's status is as wanted, and return it."""
 
@@ -155,7 +155,7 @@ class Run:
         begin: int | None = None,
         edits_per_s: float = 0.0,
         edits_per_s_at_end: float | None = None,
-        lead_s: float = 1.0,
+        lead_s: float = 2.0,
         **given: object,
     ) -> Order:
         """Order the next phase: from where the last one ended, or `begin`, to so many."""
@@ -201,7 +201,7 @@ class Run:
         )
         self.store.put_message(self.layout.order(1, stop.number), stop)
 
-    def done(self, order: Order, *, within_s: float = 30.0) -> None:
+    def done(self, order: Order, *, within_s: float = 90.0) -> None:
         """Wait until every worker has done an order; on a busy machine some time after its end."""
         end_s = order.starts_at_us / 1e6 + order.duration_s
         for worker in self.workers:
@@ -219,7 +219,7 @@ class Run:
         """Order the end, and wait until every agent has come to it with exit code 0."""
         self.order_stop(is_last_word=is_last_word)
         for worker, agent in self.agents.items():
-            assert agent.wait(timeout=60) == 0, self.log(worker)
+            assert agent.wait(timeout=120) == 0, self.log(worker)
 
     def rows(self, kind: str, order: Order | None = None, **where: str) -> list[Row]:
         """Return the rows of one kind that the bucket had at the end: of one phase or of all."""
@@ -262,6 +262,16 @@ def is_renderer(process: psutil.Process) -> bool:
     return False
 
 
+def kill_browsers(processes: Iterable[psutil.Process]) -> None:
+    """Kill those of the processes that are browsers; what runs a browser's pages goes with it."""
+    for process in processes:
+        with suppress(psutil.Error):
+            words = process.cmdline()
+            of_a_browser = any(word.startswith("--type=") for word in words)
+            if "chrom" in "".join(words[:1]) and not of_a_browser:
+                process.kill()
+
+
 def alive(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
     """Return those that still run; a zombie does not."""
     found = []
@@ -270,6 +280,20 @@ def alive(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
             if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
     return found
+
+
+def still_alive(those: list[psutil.Process]) -> list[psutil.Process]:
+    """Return which of these processes have not ended within half a minute."""
+    with suppress(AssertionError):
+        wait_for(lambda: not alive(those), within_s=30)
+    return alive(those)
+
+
+def still_connected(relay: RelayProcess) -> int:
+    """Return how many connections a relay has left, half a minute later at the most."""
+    with suppress(AssertionError):
+        wait_for(lambda: relay.metrics()["connections"] == 0, within_s=30)
+    return int(relay.metrics()["connections"])
 
 
 def kill(agent: "subprocess.Popen[bytes]") -> None:

@@ -40,12 +40,13 @@ def plain(folder: Path, server: StoreServer) -> Plain:
         ) as run,
     ):
         run.start_all()
-        # Few edits as the last connections come: on a busy machine those may take seconds.
+        # Few edits as the last connections come, or as a phase ends: on a busy machine they may
+        # take seconds, and what was not begun at its end is missed.
         up = run.order("up", 6, 12, edits_per_s=3, edits_per_s_at_end=0)
         run.done(up)
-        on = run.order("on", 6, 12, edits_per_s=5)
+        on = run.order("on", 6, 12, edits_per_s=10, edits_per_s_at_end=0)
         run.done(on)
-        down = run.order("down", 4, 4, edits_per_s=3)
+        down = run.order("down", 4, 4, edits_per_s=6, edits_per_s_at_end=0)
         run.done(down)
         cool = run.order("cool", 2, 4, check_replicas=True)
         run.done(cool)
@@ -56,7 +57,7 @@ def plain(folder: Path, server: StoreServer) -> Plain:
 
 @dataclass
 class Late:
-    """An agent that hears of orders late, and whose pages then hang for 4 s."""
+    """An agent that hears of orders late, and whose pages then hang for 5 s."""
 
     run: Run
     over: Order
@@ -76,19 +77,19 @@ def late(folder: Path, server: StoreServer) -> Late:
     ):
         run.start_all()
         over = run.order("over", 2, 8, edits_per_s=4, lead_s=-12)
-        joined = run.order("joined", 12, 4, edits_per_s=4, lead_s=-6)
         heard_at = time.time()
+        joined = run.order("joined", 12, 4, edits_per_s=4, lead_s=-6)
         run.done(joined)
-        hung = run.order("hung", 8, 4, edits_per_s=4)
+        hung = run.order("hung", 14, 4, edits_per_s=4)
         run.sleep_until(hung, 1)
         pages = [one for one in family(run.agents["worker-1"]) if is_renderer(one)]
-        hung_at = time.time()
         for page in pages:
             page.suspend()
-        wait_for(lambda: time.time() > hung_at + 4, within_s=5)
+        hung_at = time.time()
+        wait_for(lambda: time.time() > hung_at + 5)
+        hung_until = time.time()
         for page in pages:
             page.resume()
-        hung_until = time.time()
         run.done(hung)
         last = run.order("last", 2, 4, edits_per_s=2, check_replicas=True)
         run.done(last)
@@ -114,14 +115,14 @@ def grown(folder: Path, server: StoreServer) -> Grown:
         agent = run.start(
             "worker-1", environment=stand_ins(folder), page_memory_mb=0.1, power_off=True
         )
-        run.until("worker-1", lambda status: status.state == "ready", within_s=80)
+        run.until("worker-1", lambda status: status.state == "ready", within_s=120)
 
         def pages() -> set[int]:
             return {one.pid for one in family(agent) if is_renderer(one)}
 
-        run.done(run.order("first", 3, 6, edits_per_s=3))
+        run.done(run.order("first", 3, 6, edits_per_s=6, edits_per_s_at_end=0))
         before = pages()
-        second = run.order("second", 4, 6, edits_per_s=3)
+        second = run.order("second", 4, 6, edits_per_s=6, edits_per_s_at_end=0, lead_s=6)
         run.done(second)
         after = pages()
         run.stop(is_last_word=True)

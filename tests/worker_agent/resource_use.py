@@ -37,13 +37,20 @@ def clock_and_cpu_s(process: psutil.Process) -> tuple[float, float]:
     return time.monotonic(), times.user + times.system
 
 
+def wait_until_used(processes: dict[str, psutil.Process], cpu_s: dict[str, float]) -> None:
+    """Wait until each process has used so much CPU time."""
+    while any(clock_and_cpu_s(one)[1] < cpu_s[name] for name, one in processes.items()):
+        time.sleep(0.02)
+
+
 def between() -> dict[str, object]:
     """Take two samples in two threads, while this process and its child compute.
 
-    Returns the second, and between which bounds the child's part of it lies: it used at least what
+    Returns the second, and between which bounds each one's part of it lies: it used at least what
     it did between the two samples, and at most what it did from before the first to after the
     second, however much of its cores the machine gives.
     """
+    me = psutil.Process()
     with (
         ThreadPoolExecutor(1) as first,
         ThreadPoolExecutor(1) as second,
@@ -53,20 +60,31 @@ def between() -> dict[str, object]:
         stop = threading.Event()
         own = threading.Thread(target=lambda: all(not stop.is_set() for _ in repeat(0)))
         own.start()
-        time.sleep(0.6)
-        began = clock_and_cpu_s(child)
+        both = {"browser": child, "agent": me}
+        wait_until_used(both, dict.fromkeys(both, 0.2))
+        began = {name: clock_and_cpu_s(one) for name, one in both.items()}
         first.submit(sampler.sample).result()
-        began_inside = clock_and_cpu_s(child)
-        time.sleep(0.6)
-        ended_inside = clock_and_cpu_s(child)
+        began_inside = {name: clock_and_cpu_s(one) for name, one in both.items()}
+        wait_until_used(both, {name: cpu_s + 0.3 for name, (_, cpu_s) in began_inside.items()})
+        ended_inside = {name: clock_and_cpu_s(one) for name, one in both.items()}
         usage = second.submit(sampler.sample).result()
-        ended = clock_and_cpu_s(child)
+        ended = {name: clock_and_cpu_s(one) for name, one in both.items()}
         stop.set()
         own.join()
     return {
         "usage": asdict(usage),
-        "least_percent": (ended_inside[1] - began_inside[1]) / (ended[0] - began[0]) * 100,
-        "most_percent": (ended[1] - began[1]) / (ended_inside[0] - began_inside[0]) * 100,
+        "least_percent": {
+            name: (ended_inside[name][1] - began_inside[name][1])
+            / (ended[name][0] - began[name][0])
+            * 100
+            for name in both
+        },
+        "most_percent": {
+            name: (ended[name][1] - began[name][1])
+            / (ended_inside[name][0] - began_inside[name][0])
+            * 100
+            for name in both
+        },
         "rss_mb": psutil.Process().memory_info().rss / 2**20,
         "cores": psutil.cpu_count(),
     }

@@ -18,8 +18,10 @@ def test_an_outage_of_the_store_loses_nothing(outages: Outages) -> None:
     run, phase = outages.run, outages.outage
     assert outages.store_away[1] - outages.store_away[0] > 10
     assert_one_row_for_each_planned_edit(run, phase)
-    assert len(run.rows("edits", phase)) == 64
-    assert_no_second_is_missing(run.rows("resources", phase), phase.starts_at_us, end_us(phase))
+    assert len(run.rows("edits", phase)) == 96
+    assert_no_second_is_missing(
+        run, run.rows("resources", phase), phase.starts_at_us, end_us(phase)
+    )
     numbers = run.part_numbers()
     assert all(found == list(range(1, len(found) + 1)) for found in numbers.values())
 
@@ -28,17 +30,17 @@ def test_a_relay_that_does_not_answer_is_sampled_each_second(outages: Outages) -
     """While the relay is dead each poll is a row that says so; before and after it answers."""
     run, phase = outages.run, outages.outage
     rows = run.rows("relay", phase)
-    assert_no_second_is_missing(rows, phase.starts_at_us, end_us(phase))
-    began_us, ended_us = (at * 1e6 for at in outages.relay_away)
-    dead = [row for row in rows if began_us + 2e5 < row["at_us"] < ended_us - 1.2e6]
+    assert_no_second_is_missing(run, rows, phase.starts_at_us, end_us(phase))
+    dead_us, began_us = (at * 1e6 for at in outages.relay_dead)
+    dead = [row for row in rows if dead_us < row["at_us"] < began_us - 1.2e6]
     assert dead
     assert {row["error"].partition(":")[0] for row in dead} == {"unreachable"}
     assert all(row["connections"] is None and row["response_ms"] is None for row in dead)
-    calm = [row for row in rows if not began_us - 1e6 < row["at_us"] < ended_us + 1e6]
-    # One poll may have been on its way when the relay died: a busy machine sent it long before.
+    away_us, back_us = (at * 1e6 for at in outages.relay_away)
+    calm = [row for row in rows if not away_us - 1e6 < row["at_us"] < back_us + 1e6]
+    # A busy machine has polls on their way for longer: those were sent when it had not died yet.
     cut_off = [row for row in calm if (row["error"] or "").startswith("cut off: ")]
-    assert len(cut_off) <= 1
-    assert all(row["at_us"] < began_us for row in cut_off)
+    assert all(row["at_us"] < away_us for row in cut_off)
     calm = [row for row in calm if row not in cut_off]
     assert calm
     assert {row["error"] for row in calm} == {None}
@@ -47,19 +49,20 @@ def test_a_relay_that_does_not_answer_is_sampled_each_second(outages: Outages) -
 
 def test_dropped_connections_are_samples_and_come_back(outages: Outages) -> None:
     """All connections drop as the relay dies, their tries fail, and all recover after it."""
-    began_us, ended_us = (at * 1e6 for at in outages.relay_away)
+    away_us = outages.relay_away[0] * 1e6
+    began_us = outages.relay_dead[1] * 1e6
     events: dict[str, list[Row]] = defaultdict(list)
     for row in outages.run.rows("connections", outages.outage):
         events[row["event"]].append(row)
     assert sorted(row["connection"] for row in events["dropped"]) == list(range(8))
     for row in events["dropped"]:
         assert row["cause"] == "connection_dropped"
-        assert began_us - 2e5 < row["at_us"] < began_us + 1e6
+        assert away_us - 2e5 < row["at_us"] < end_us(outages.outage)
     assert {row["connection"] for row in events["failed"]} == set(range(8))
     assert {row["cause"] for row in events["failed"]} == {"connect_failed"}
     recovered = {row["connection"]: row for row in events["synced"] if row["tries"] > 1}
     assert set(recovered) == set(range(8))
-    assert all(row["at_us"] > ended_us - 1e6 for row in recovered.values())
+    assert all(row["at_us"] > began_us for row in recovered.values())
     errors = Counter(row["type"] for row in outages.run.rows("errors", outages.outage))
     assert errors["connection_dropped"] == 8
     assert errors["connect_failed"] == len(events["failed"])
@@ -67,19 +70,21 @@ def test_dropped_connections_are_samples_and_come_back(outages: Outages) -> None
 
 def test_edits_during_an_outage_are_acknowledged_later(outages: Outages) -> None:
     """Clients go on writing without their relay; the relay has all of it in the end."""
-    began_us, ended_us = (at * 1e6 for at in outages.relay_away)
+    dead_us, began_us = (at * 1e6 for at in outages.relay_dead)
     meanwhile = [
         row
         for row in outages.run.rows("edits", outages.outage)
-        if began_us < row["intended_us"] < ended_us
+        if dead_us < row["intended_us"] < began_us
     ]
     last_us = end_us(outages.outage) - 1e6
-    at_four_a_second = 4 * (ended_us - began_us) / 1e6
+    at_four_a_second = 4 * (began_us - dead_us) / 1e6
+    pages = outages.run.rows("resources", outages.outage)
+    late_us = 1e6 + 1000 * max(row["page_lag_ms"] for row in pages)
     assert len(meanwhile) >= max(at_four_a_second - 3, 4)
     for row in meanwhile:
         assert row["error"] is None
-        assert row["started_us"] < row["intended_us"] + 1_000_000
-        assert row["acknowledged_us"] is None or row["acknowledged_us"] > ended_us - 1e6
+        assert row["started_us"] < row["intended_us"] + late_us
+        assert row["acknowledged_us"] is None or row["acknowledged_us"] > began_us
     # A busy machine may bring a relay back so late that a connection finds it at the phase's end.
     recovered_us = {
         row["connection"]: row["at_us"]
@@ -126,7 +131,7 @@ def test_a_handshake_that_goes_wrong_is_a_typed_error(
         for row in handshakes.run.rows("connections")
         if row["event"] == "opening"
         and row["tries"] == 1
-        and began_us < row["at_us"] < ended_us - 2e5
+        and began_us < row["at_us"] < ended_us - 1.5e6  # and got to the relay within it
     }
     assert newcomers
     first: dict[int, Row] = {}
@@ -142,15 +147,16 @@ def test_a_handshake_that_goes_wrong_is_a_typed_error(
 
 def test_all_recover_once_the_relay_makes_sense(handshakes: Faults) -> None:
     """Every connection that was turned away is in sync in the end, and the run ends in time."""
-    made_sense_us = max(ended for _, ended in handshakes.windows.values()) * 1e6
+    made_sense_us = handshakes.makes_sense_at * 1e6
     events: dict[int, list[Row]] = defaultdict(list)
     for row in sorted(handshakes.run.rows("connections"), key=lambda row: row["at_us"]):
         events[row["connection"]].append(row)
     recovered = 0
     for rows in events.values():
         tried = [i for i, row in enumerate(rows) if row["event"] == "opening"]
-        # The longest pause between two tries may be longer than what was left of the phase.
-        if rows[tried[-1]]["at_us"] > made_sense_us + 3e5:
+        # The longest pause between two tries may be longer than what was left of the phase, and
+        # a try may have begun just before its end.
+        if made_sense_us < rows[tried[-1]]["at_us"] < end_us(handshakes.order) - 3e6:
             follow = [row["event"] for row in rows[tried[-1] :]]
             assert follow[:5] == ["opening", "bootstrapped", "open", "handshake", "synced"]
             recovered += rows[tried[-1]]["tries"] > 1
@@ -173,7 +179,7 @@ def test_a_relay_without_documents_is_a_typed_error(no_documents: Faults) -> Non
     assert all("20000 ms" in row["message"] for row in errors)
     assert_one_row_for_each_planned_edit(run, no_documents.order)
     edits = run.rows("edits")
-    assert len(edits) == 21
+    assert len(edits) == 24
     assert {row["error"] for row in edits} == {"no_document"}
     assert all(row["acknowledged_us"] is None for row in edits)
     assert {row["event"] for row in run.rows("connections")} == {

@@ -16,7 +16,7 @@ def sampled(sampling: str) -> dict[str, Any]:
         cwd=ROOT,
         stdout=subprocess.PIPE,
         check=True,
-        timeout=60,
+        timeout=120,
     ).stdout
     found = json.loads(printed)
     assert isinstance(found, dict)
@@ -29,10 +29,10 @@ def test_cpu_is_that_of_the_time_between_two_samples() -> None:
     usage = found["usage"]
     # The kernel counts in hundredths of a second.
     tick = 5.0
-    assert found["least_percent"] - tick <= usage["browser_cpu_percent"]
-    assert usage["browser_cpu_percent"] <= found["most_percent"] + tick
-    assert usage["browser_cpu_percent"] > 10
-    assert usage["agent_cpu_percent"] > 10
+    for who in ("browser", "agent"):
+        percent = usage[f"{who}_cpu_percent"]
+        assert found["least_percent"][who] > 0
+        assert found["least_percent"][who] - tick <= percent <= found["most_percent"][who] + tick
     both = (usage["browser_cpu_percent"] + usage["agent_cpu_percent"]) / found["cores"]
     assert both * 0.7 < usage["cpu_percent"] <= 100
     assert usage["rss_mb"] == pytest.approx(found["rss_mb"], rel=0.3)

@@ -59,6 +59,7 @@ def test_a_killed_writer_loses_nothing_that_it_appended(
     assert out is not None
     kept = [int(out.readline()) for _ in range(after)]
     writer.kill()
+    writer.wait()
     kept += [int(line) for line in out.read().splitlines()]
     with closing(spool_of(config)) as spool:
         spool.ship()
@@ -81,6 +82,7 @@ def test_numbers_have_no_gaps_over_restarts(
         for _ in range(after):
             out.readline()
         writer.kill()
+        writer.wait()
         rest: IO[str] = out
         written += after + len(rest.read().splitlines())
     with closing(spool_of(config)) as spool:
@@ -154,7 +156,7 @@ def test_sending_a_part_again_changes_nothing(config: AgentConfig, server: Store
 def test_a_store_that_goes_away_and_comes_back_misses_nothing(tmp_path: Path) -> None:
     """While S3 is away rows stay on disk; once it is back all of them are there, once."""
     with StoreServer(tmp_path / "s3") as server:
-        spool = spool_at(tmp_path / "spool", server.store(timeout_s=1, tries=1), "away")
+        spool = spool_at(tmp_path / "spool", server.store(timeout_s=20, tries=1), "away")
         spool.append(PHASE, "edits", edits([0]))
         spool.freeze()
         assert spool.ship() == 1
@@ -275,6 +277,7 @@ def test_what_an_agent_left_can_be_shipped_by_itself(
     for _ in range(20):
         out.readline()
     writer.kill()
+    writer.wait()
     kept = 20 + len(out.read().splitlines())
     command = [
         sys.executable,

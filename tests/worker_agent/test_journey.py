@@ -1,5 +1,4 @@
 import asyncio
-import contextlib
 import itertools
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
@@ -12,6 +11,7 @@ from tests.relay_process import RelayProcess, start_relay
 from tests.store_server import StoreServer
 from tests.waiting import wait_for
 from tests.worker_agent.journey_stage import HERE, Stage
+from tests.worker_agent.orchestration import kill_browsers
 from worker_agent import journey_load, user_session
 from worker_agent.browsers import Browsers, Housing
 from worker_agent.chromium import require_chromium
@@ -60,7 +60,7 @@ async def test_the_example_counts_every_click_on_every_page(
     """Four users' clicks are acknowledged, shown to the three others once, and all counted."""
     stage = Stage(browsers, spool, server.store(), tmp_path.name, relay.url)
     played = await stage.play(
-        "worker_agent.examples.counter:edit", users=4, edits_per_s=4, duration_s=3, timeout_s=10
+        "worker_agent.examples.counter:edit", users=4, edits_per_s=4, duration_s=3, timeout_s=30
     )
     edits = {row["edit"]: row for row in played.of("edits")}
     assert sorted(edits) == list(range(12))
@@ -85,7 +85,7 @@ async def test_a_late_relay_is_seen_as_late(
     try:
         stage = Stage(browsers, spool, server.store(), tmp_path.name, relay.url)
         played = await stage.play(
-            "worker_agent.examples.counter:edit", users=2, duration_s=1.5, timeout_s=10
+            "worker_agent.examples.counter:edit", users=2, duration_s=1.5, timeout_s=30
         )
     finally:
         relay.set_faults(delay_in_ms=0)
@@ -127,9 +127,11 @@ async def test_a_hanging_edit_does_not_hold_up_the_end_of_its_phase(
 ) -> None:
     """What is still being made when the phase has had its time to settle is given up."""
     monkeypatch.setattr(journey_load, "SETTLE_AT_MOST_S", 0.3)
-    played = await stage.play(f"{FAULTS}:hangs", edits_per_s=1, timeout_s=30)
+    played = await stage.play(
+        f"{FAULTS}:hangs", edits_per_s=1 / 3, duration_s=3, timeout_s=60, patient=False
+    )
     assert [row["error"] for row in played.of("edits")] == ["journey_timeout"]
-    assert 0.3 <= played.settled_s < 3
+    assert 0.3 <= played.settled_s < 20
 
 
 @pytest.mark.usefixtures("quick_retries")
@@ -172,13 +174,13 @@ async def test_a_returned_token_is_what_others_look_for(stage: Stage) -> None:
 
 async def test_edits_wait_for_a_busy_page_and_keep_their_time(stage: Stage) -> None:
     """A page that is busy makes its edits one after another; those left at the end are missed."""
-    played = await stage.play(f"{FAULTS}:is_slow", edits_per_s=5, duration_s=1.4)
+    played = await stage.play(f"{FAULTS}:is_slow", edits_per_s=5, duration_s=1.4, patient=False)
     edits = sorted(played.of("edits"), key=lambda row: row["edit"])
     assert [edits[0]["intended_us"] + 200_000 * edit for edit in range(7)] == [
         row["intended_us"] for row in edits
     ]
     made = [row for row in edits if row["error"] is None]
-    assert 2 <= len(made) <= 4
+    assert 1 <= len(made) <= 4
     for before, after in itertools.pairwise(made):
         assert after["started_us"] >= before["acknowledged_us"]
         assert after["held"]
@@ -199,7 +201,12 @@ async def test_a_user_who_never_gets_in_fails_their_edits(
 ) -> None:
     """A setup that fails is tried again with back-off; edits have failed, and none is missed."""
     played = await stage.play(
-        f"{HERE / 'journeys' / module}.py:edit", timeout_s=0.2, duration_s=1, wait=False
+        f"{HERE / 'journeys' / module}.py:edit",
+        timeout_s=0.2,
+        edits_per_s=2 / 3,
+        duration_s=3,
+        wait=False,
+        patient=False,
     )
     assert [row["error"] for row in played.of("edits")] == ["not_connected"] * 2
     assert all(row["started_us"] is None and row["held"] for row in played.of("edits"))
@@ -241,11 +248,7 @@ async def test_users_outlive_their_browser(
         )
         made = spool.folder / "journal" / "00-phase" / "edits.arrows"
         await asyncio.to_thread(wait_for, made.exists)
-        for process in set(psutil.Process().children(recursive=True)) - before:
-            with contextlib.suppress(psutil.Error):
-                words = process.cmdline()
-                if "chrom" in words[0] and not any(word.startswith("--type=") for word in words):
-                    process.kill()
+        kill_browsers(set(psutil.Process().children(recursive=True)) - before)
         played = await playing
     for user in (0, 1):
         events = played.events(user)

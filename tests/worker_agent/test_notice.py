@@ -51,7 +51,7 @@ async def test_a_silent_service_is_asked_again() -> None:
         await asyncio.to_thread(wait_for, lambda: len(service.asked) > 2)
         service.announce()
         service.fails = False
-        assert (await asyncio.wait_for(waiting, 5)).action == "terminate"
+        assert (await asyncio.wait_for(waiting, 60)).action == "terminate"
 
 
 @pytest.mark.browser
@@ -62,14 +62,14 @@ def test_an_agent_leaves_in_order(
     with MetadataService() as service, Run(tmp_path, server, quiet_relay.url) as run:
         run.lease()
         agent = run.start("worker-1", metadata_url=service.url, notice_poll_s=0.2, ship_every_s=60)
-        run.until("worker-1", lambda status: status.state == "ready", within_s=80)
+        run.until("worker-1", lambda status: status.state == "ready", within_s=120)
         run.order("load", 60, 4, begin=4, edits_per_s=4)
         run.until("worker-1", lambda status: status.counts.edits_completed > 0)
         service.announce(in_s=90)
         told = run.until("worker-1", lambda status: status.leaving is not None)
         assert told.leaving is not None
         assert "takes this spot machine back" in told.leaving.reason
-        assert 60 < told.leaving.deadline_us / 1e6 - time.time() < 91
+        assert 30 < told.leaving.deadline_us / 1e6 - time.time() < 91
         wait_for(lambda: agent.poll() is not None, within_s=60, why=lambda: run.log("worker-1"))
         assert agent.returncode == 0
         last = run.status()

@@ -117,7 +117,7 @@ def test_dying_behind_a_compaction_doubles_nothing(
 def test_a_compaction_that_fails_is_done_later(tmp_path: Path) -> None:
     """When S3 goes away before the whole is written, the small parts stay and nothing is lost."""
     with StoreServer(tmp_path / "s3") as server:
-        spool = spool_at(tmp_path / "spool", server.store(timeout_s=1, tries=1), "away")
+        spool = spool_at(tmp_path / "spool", server.store(timeout_s=20, tries=1), "away")
         for number in range(3):
             spool.append(PHASE, "edits", edits([number]))
             spool.freeze()
