@@ -101,11 +101,12 @@ def play(stage: Stage, case: Case) -> Result:
 def played(stage: Stage, cases: Sequence[Case], jobs: int) -> Iterator[Result]:
     """Play cases, several at once; give each result as it comes.
 
-    The first one has the machine to itself: it may be the one that says how long a run takes.
+    The first ones have an end before others begin: one may say how long a run takes that has as
+    many beside it.
     """
-    yield from (play(stage, case) for case in cases[:1])
     with ThreadPoolExecutor(jobs) as pool:
-        yield from pool.map(lambda case: play(stage, case), cases[1:])
+        for some in (cases[:jobs], cases[jobs:]):
+            yield from pool.map(lambda case: play(stage, case), some)
 
 
 def row(result: Result) -> str:
@@ -146,14 +147,17 @@ def in_words(counted: dict[str, int]) -> str:
     return text
 
 
-def document(file: Path, results: list[Result], earlier: Path | None, cases: list[Case]) -> None:
+def document(
+    file: Path, results: list[Result], earlier: Path | None, cases: list[Case], again: Sequence[str]
+) -> None:
     """Write the table into a document; say there which results are not of one and the same run."""
     if earlier is None:
         write_into(file, results, in_words(totals(results)))
         return
-    again = ", ".join(result.case.name for result in results)
     every = with_earlier(results, earlier, cases)
-    write_into(file, every, f"{in_words(totals(every))} (played again by themselves: {again})")
+    write_into(
+        file, every, f"{in_words(totals(every))} (played again by themselves: {', '.join(again)})"
+    )
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -162,7 +166,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--full", action="store_true", help="20 instants, outages at full length")
     parser.add_argument("--only", action="append", default=[], metavar="PATTERN")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--jobs", type=int, default=2, help="cases at once")
+    parser.add_argument("--jobs", type=int, default=3, help="cases at once")
     parser.add_argument("--list", action="store_true", help="name the cases and end")
     parser.add_argument("--keep", type=Path, help="keep the cases' folders here")
     parser.add_argument("--document", type=Path, help="write the results' table into this one")
@@ -190,7 +194,7 @@ def main(arguments: Sequence[str]) -> int:
     seconds = round(time.monotonic() - began)
     print(in_words(counted))
     if options.document is not None:
-        document(options.document, results, options.earlier, all_cases(scale))
+        document(options.document, results, options.earlier, all_cases(scale), options.only)
     rows = [result.as_json() for result in results]
     print(json.dumps({**counted, "seconds": seconds, "seed": scale.seed, "rows": rows}))
     return int(counted["failed"] > 0 or not results)

@@ -14,13 +14,14 @@ from run_store.messages import Order
 SIGTERM_ENDS = ["exit 1", "exit -15"]
 """In the flow it is an error of Prefect's, which leaves the process; before it, Python's end."""
 STEPS = {
-    "provision": "tasks.provision:provision",
-    "deploy": "tasks.deploy:deploy",
-    "load": "tasks.load:load_phase",
-    "wind-down": "tasks.load:wind_down",
-    "teardown": "tasks.teardown:teardown",
     "report": "tasks.report:report",
+    "teardown": "tasks.teardown:teardown",
+    "wind-down": "tasks.load:wind_down",
+    "load": "tasks.load:load_phase",
+    "deploy": "tasks.deploy:deploy",
+    "provision": "tasks.provision:provision",
 }
+"""The last ones first: they take as long as a run that nothing is done to, which is beside them."""
 
 
 def cases(scale: Scale) -> Iterator[Case]:
@@ -71,7 +72,7 @@ def _signalled(number: signal.Signals, share: float) -> Callable[[Site], str]:
             site.send(number)
         ended = site.wait()
         promised = {
-            signal.SIGINT: ["exit 130", "exit 0"] if is_over else ["exit 130"],
+            signal.SIGINT: ["exit 130", *(["exit 0"] * is_over), *(["exit -2"] * is_reported)],
             signal.SIGTERM: ["exit 1", "exit -15", "exit 0"] if is_reported else SIGTERM_ENDS,
             signal.SIGKILL: ["exit -9", "exit 0"] if is_reported else ["exit -9"],
         }[number]

@@ -19,7 +19,8 @@ ALL_GONE_WITHIN_S = 60.0
 
 def cases(scale: Scale) -> Iterator[Case]:
     """Yield the cases of the machines that workers run on."""
-    full_s = scale.outage_s(4, 60)
+    # Long enough for many deliveries, of which a tenth is kept.
+    full_s = scale.outage_s(8, 60)
     yield Case("agent/disk full", f"its disk is full for {full_s:g} s", _disk_full(full_s))
     yield Case("agent/disk full for good", "its disk is full from the load on", _disk_full(0))
     yield Case("agent/clock forward", f"its clock steps {STEP_S:g} s forward", _stepped(STEP_S))
