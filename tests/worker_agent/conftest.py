@@ -90,7 +90,7 @@ def played(
         if name in SCENES
     }
     folder = tmp_path_factory.mktemp("scenes")
-    with ThreadPoolExecutor(7) as stages:
+    with ThreadPoolExecutor(6) as stages:
         yield {
             name: stages.submit(scene, folder / name.replace("_", "-"), server)
             for name, scene in SCENES.items()

@@ -48,7 +48,7 @@ def restart(folder: Path, server: StoreServer) -> Restart:
         before = run.order("before", 2, 6, edits_per_s=5)
         run.done(before)
         cut = run.order("cut", 120, 6, edits_per_s=5)
-        run.sleep_until(cut, 10)
+        run.sleep_until(cut, 14)
         agent = run.agents["worker-1"]
         below = family(agent)
         agent.kill()

@@ -17,6 +17,6 @@ Scene = Callable[[Path, StoreServer], object]
 
 SCENES: dict[str, Scene] = {
     scene.__name__: scene
-    for scene in (late, restart, abandoned, no_documents, handshakes, outages, plain, hasty, grown)
+    for scene in (outages, plain, no_documents, handshakes, restart, abandoned, late, hasty, grown)
 }
 """Every scene by its name, the longest first."""

@@ -126,20 +126,22 @@ def test_a_handshake_that_goes_wrong_is_a_typed_error(
 ) -> None:
     """What newcomers meet has a type of its own, and each failed try is a sample."""
     began_us, ended_us = (at * 1e6 for at in handshakes.windows[window])
-    newcomers = {
-        row["connection"]
+    opened = {
+        row["connection"]: row["at_us"]
         for row in handshakes.run.rows("connections")
-        if row["event"] == "opening"
-        and row["tries"] == 1
-        and began_us < row["at_us"] < ended_us - 1.5e6  # and got to the relay within it
+        if row["event"] == "opening" and row["tries"] == 1
     }
-    assert newcomers
     first: dict[int, Row] = {}
     for row in sorted(handshakes.run.rows("connections"), key=lambda row: row["at_us"]):
         if row["event"] in ("failed", "handshake"):
             first.setdefault(row["connection"], row)
+    # Who came so long before its end has met it; a busy machine may bring all of them later.
+    newcomers = {one for one, at_us in opened.items() if began_us < at_us < ended_us - 1.5e6}
     for connection in newcomers:
         assert (first[connection]["event"], first[connection]["cause"]) == ("failed", error)
+    met = {one for one, row in first.items() if (row["event"], row["cause"]) == ("failed", error)}
+    assert met
+    assert all(opened[connection] < ended_us for connection in met)
     errors = [row for row in handshakes.run.rows("errors") if row["type"] == error]
     assert newcomers <= {row["connection"] for row in errors}
     assert all(row["message"] for row in errors)
