@@ -18,6 +18,7 @@ from run_store.samples import KINDS
 from run_store.schedule import PlannedEdit, edits_of_documents, plan_of, planned_edits
 from run_store.store import Store
 from scenarios.loading import load_scenario
+from tasks.processes import wait_until
 from tests.relay_process import ROOT, RelayProcess
 from tests.store_server import StoreServer
 from tests.waiting import wait_for
@@ -267,8 +268,8 @@ def kill_browsers(processes: Iterable[psutil.Process]) -> None:
     for process in processes:
         with suppress(psutil.Error):
             words = process.cmdline()
-            of_a_browser = any(word.startswith("--type=") for word in words)
-            if "chrom" in "".join(words[:1]) and not of_a_browser:
+            is_part = any(word.startswith("--type=") for word in words)
+            if "chrom" in "".join(words[:1]) and not is_part:
                 process.kill()
 
 
@@ -284,15 +285,13 @@ def alive(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
 
 def still_alive(those: list[psutil.Process]) -> list[psutil.Process]:
     """Return which of these processes have not ended within half a minute."""
-    with suppress(AssertionError):
-        wait_for(lambda: not alive(those), within_s=30)
+    wait_until(lambda: not alive(those), within_s=30)
     return alive(those)
 
 
 def still_connected(relay: RelayProcess) -> int:
     """Return how many connections a relay has left, half a minute later at the most."""
-    with suppress(AssertionError):
-        wait_for(lambda: relay.metrics()["connections"] == 0, within_s=30)
+    wait_until(lambda: relay.metrics()["connections"] == 0, within_s=30)
     return int(relay.metrics()["connections"])
 
 

@@ -108,8 +108,12 @@ def test_the_new_connections_hold_all_documents_they_need(restart: Restart) -> N
         if killed_us < row["intended_us"] < told_us - 1.5e6
     ]
     assert all(row["error"] is None for row in after)
-    late = [row for row in after if row["started_us"] - row["intended_us"] > 20_000_000]
-    assert late == []
+    # Those that had to wait for their document may have waited for long; none did for ever.
+    ticks = [row for row in restart.run.rows("resources", restart.cut) if row["at_us"] > killed_us]
+    lag_us = 1000 * max(row["loop_lag_ms"] + row["page_lag_ms"] for row in ticks)
+    for row in after:
+        late_us = row["started_us"] - row["intended_us"]
+        assert late_us < (20_000_000 if row["held"] else 2_000_000 + lag_us)
     shown = Counter(row["edit"] for row in restart.run.rows("deliveries", restart.cut))
     in_sync: dict[int, int] = {}
     for row in restart.run.rows("connections", restart.cut):

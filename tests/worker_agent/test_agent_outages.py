@@ -143,7 +143,7 @@ def test_a_handshake_that_goes_wrong_is_a_typed_error(
     assert met
     assert all(opened[connection] < ended_us for connection in met)
     errors = [row for row in handshakes.run.rows("errors") if row["type"] == error]
-    assert newcomers <= {row["connection"] for row in errors}
+    assert met <= {row["connection"] for row in errors}
     assert all(row["message"] for row in errors)
 
 

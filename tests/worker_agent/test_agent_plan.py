@@ -31,11 +31,17 @@ def test_every_edit_is_acknowledged(plain: Plain) -> None:
 
 
 def test_edits_start_when_they_should(plain: Plain) -> None:
-    """The median edit starts close to its time; how close is a benchmark's to say."""
+    """The median edit starts close to its time, but for what its page was late with everything.
+
+    How close is a benchmark's to say.
+    """
+    lag_us = 1000 * median(
+        row["loop_lag_ms"] + row["page_lag_ms"] for row in plain.run.rows("resources")
+    )
     late_us = [
         row["started_us"] - row["intended_us"] for row in plain.run.rows("edits") if not row["held"]
     ]
-    assert median(late_us) < 1_000_000
+    assert median(late_us) < 100_000 + lag_us
 
 
 def synced_at(run: Run) -> dict[tuple[int, int], int]:
@@ -258,7 +264,9 @@ def test_an_agent_that_hears_late_owes_what_it_missed(late: Late) -> None:
         for plan in run.planned(phase).values()
     )
     assert len(before) >= 20
-    assert made
+    # From when it has taken up the order all are made; what is due at its very end may be missed.
+    taken_up_us = min(row["intended_us"] for row in made)
+    assert all(not taken_up_us < row["intended_us"] < end_us(phase) - 2_000_000 for row in missed)
     assert all(row["acknowledged_us"] for row in made)
     assert all(row["started_us"] is None for row in missed)
 

@@ -174,17 +174,17 @@ async def test_a_returned_token_is_what_others_look_for(stage: Stage) -> None:
 
 async def test_edits_wait_for_a_busy_page_and_keep_their_time(stage: Stage) -> None:
     """A page that is busy makes its edits one after another; those left at the end are missed."""
-    played = await stage.play(f"{FAULTS}:is_slow", edits_per_s=5, duration_s=1.4, patient=False)
+    played = await stage.play(f"{FAULTS}:is_slow", edits_per_s=5, duration_s=4.2, patient=False)
     edits = sorted(played.of("edits"), key=lambda row: row["edit"])
-    assert [edits[0]["intended_us"] + 200_000 * edit for edit in range(7)] == [
+    assert [edits[0]["intended_us"] + 200_000 * edit for edit in range(21)] == [
         row["intended_us"] for row in edits
     ]
     made = [row for row in edits if row["error"] is None]
-    assert 1 <= len(made) <= 4
+    assert 2 <= len(made) <= 11
     for before, after in itertools.pairwise(made):
         assert after["started_us"] >= before["acknowledged_us"]
         assert after["held"]
-    assert [row["error"] for row in edits[len(made) :]] == ["missed"] * (7 - len(made))
+    assert [row["error"] for row in edits[len(made) :]] == ["missed"] * (21 - len(made))
     assert all(row["started_us"] is None for row in edits[len(made) :])
 
 
