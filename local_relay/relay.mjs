@@ -19,7 +19,8 @@
  *   GET /faults           all faults as they are now; stall_s is what is left of the present stall
  *   PUT /faults           {"delay_in_ms": 200, …}: changes those named, all or (400) none
  *   POST /drop            {"count": n} or {"share": 0..1}: drops so many now; {"dropped": n, "open": n}
- *   GET /stats            sockets and messages counted since the start, per kind
+ *   GET /stats            sockets and messages counted since the start, per kind, and the time that
+ *                         serving them took (messages.served_ms)
  *
  * Faults (flags have - for _; off by default):
  *   delay_in_ms, delay_out_ms      ms added to sync and request messages; order on a socket is kept

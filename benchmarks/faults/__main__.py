@@ -177,6 +177,8 @@ def main(arguments: Sequence[str]) -> int:
         help="what a whole run printed: the table has its results of the cases not played now",
     )
     options = parser.parse_args(arguments)
+    if options.earlier and not options.only:
+        parser.error("--earlier needs --only, which says what is played again")
     scale = Scale(seed=options.seed, full=options.full)
     cases = chosen(all_cases(scale), options.only)
     if options.list:

@@ -13,6 +13,8 @@ from run_store.messages import Order
 
 SIGTERM_ENDS = ["exit 1", "exit -15"]
 """In the flow it is an error of Prefect's, which leaves the process; before it, Python's end."""
+SIGINT_ENDS = ["exit 130", "exit 0", "exit -2"]
+"""The second once the load is over, the third once it is reported as well: then it is Python's."""
 STEPS = {
     "report": "tasks.report:report",
     "teardown": "tasks.teardown:teardown",
@@ -72,7 +74,7 @@ def _signalled(number: signal.Signals, share: float) -> Callable[[Site], str]:
             site.send(number)
         ended = site.wait()
         promised = {
-            signal.SIGINT: ["exit 130", *(["exit 0"] * is_over), *(["exit -2"] * is_reported)],
+            signal.SIGINT: SIGINT_ENDS[: 1 + is_over + is_reported],
             signal.SIGTERM: ["exit 1", "exit -15", "exit 0"] if is_reported else SIGTERM_ENDS,
             signal.SIGKILL: ["exit -9", "exit 0"] if is_reported else ["exit -9"],
         }[number]
