@@ -103,16 +103,28 @@ async def test_nobody_is_blamed_while_the_store_is_away(
     context: RunContext, fleet: FakeFleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A store that does not answer for longer than a worker may be silent loses no worker."""
-    monkeypatch.setattr(roll_call, "SILENT_AFTER_S", 4.0)
+    monkeypatch.setattr(roll_call, "SILENT_AFTER_S", 3.0)
     with StoreServer(tmp_path / "s3") as server:
-        context = replace(context, address=server.address)
+        context = lasting(replace(context, address=server.address), sustained=15)
         conductor = await ready(context, fleet)
         running = asyncio.create_task(conductor.run_phase(2))
         await asyncio.gather(*(agent.has_order.wait() for agent in fleet.agents.values()))
+        # Their beats of before are all that is read until a look has seen the store again.
+        for agent in fleet.agents.values():
+            agent.silent = True
         await asyncio.to_thread(server.stop)
         # Not a wait for something: the length of the outage is what this test is about.
         await asyncio.sleep(2 * roll_call.SILENT_AFTER_S)
         await asyncio.to_thread(server.start)
+        look = conductor.roll.look
+
+        async def looks() -> None:
+            await look()
+            if not conductor.roll.is_blind:
+                for agent in fleet.agents.values():
+                    agent.silent = False
+
+        monkeypatch.setattr(conductor.roll, "look", looks)
         for _ in range(30):
             try:
                 record = await running
