@@ -57,8 +57,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return FIRST.index(name) if name in FIRST else len(FIRST)
 
     for item in items:
-        if item.path.parent.name == "worker_agent" and item.path.name not in NEVER_LATE:
-            item.add_marker(pytest.mark.alone)
+        if item.path.parent.name == "worker_agent":
+            if item.path.name not in NEVER_LATE:
+                item.add_marker(pytest.mark.alone)
+        elif item.get_closest_marker("alone"):
+            raise pytest.UsageError(f"scripts/test looks for {item.nodeid} in worker_agent alone")
         item.add_marker(pytest.mark.xdist_group(group(item)))
     items.sort(key=turn)
 
